@@ -1,0 +1,204 @@
+//! A block as the engine carries it: the header, then each command with its outcome.
+
+use borsh::BorshDeserialize;
+use bytes::Bytes;
+use commonware_codec::{Buf, Copying, DecodeExt as _, EncodeSize, Error as CodecError, Read, Write};
+use commonware_consensus::{
+    Block as ConsensusBlock, BoundedBlock, CertifiableBlock, Heightable,
+    simplex::types::Context,
+    types::{Epoch, Height, Round, View},
+};
+use commonware_cryptography::{Digestible, ed25519, sha256};
+use commonware_runtime::BufMut;
+use model::{CommandId, Digest, Event, Header, Outcome, SignedCommand, merkle};
+use std::sync::Arc;
+
+/// The engine's digest type.
+pub(crate) type D = sha256::Digest;
+/// The engine's consensus context.
+pub(crate) type Ctx = Context<D, ed25519::PublicKey>;
+
+/// The most bytes of commands a block carries.
+pub(crate) const BLOCK_BYTES_MAX: usize = 2 << 20;
+/// The most commands a block carries.
+pub(crate) const BLOCK_COMMANDS_MAX: usize = 4096;
+/// The longest encoded outcome.
+const OUTCOME_BYTES_MAX: usize = 64;
+const HEADER_BYTES: usize = 32 * 6 + 8 * 7;
+
+/// A command as ordered: its bytes, decoded once, and what came of it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) command: Arc<Admitted>,
+    pub(crate) outcome: Outcome,
+    pub(crate) outcome_bytes: Vec<u8>,
+}
+
+/// A decoded command with its bytes and ID.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) bytes: Bytes,
+    pub(crate) signed: SignedCommand,
+    pub(crate) id: CommandId,
+    /// The hash of all bytes, the signature included: names what was verified.
+    pub(crate) fingerprint: Digest,
+}
+
+impl Admitted {
+    /// Decodes a command strictly.
+    pub(crate) fn decode(bytes: Bytes) -> Option<Self> {
+        if bytes.len() > model::COMMAND_BYTES_MAX {
+            return None;
+        }
+        let signed: SignedCommand = model::decode(&bytes).ok()?;
+        let id = crypto::command_id(&signed);
+        let fingerprint = crypto::sha256(&[&bytes]);
+        Some(Self { bytes, signed, id, fingerprint })
+    }
+}
+
+/// A block. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub(crate) struct Block {
+    pub(crate) header: Header,
+    context: Ctx,
+    digest: D,
+    pub(crate) entries: Arc<Vec<Entry>>,
+}
+
+impl PartialEq for Block {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+impl Eq for Block {}
+
+/// The engine's digest of one of ours.
+pub(crate) fn engine_digest(digest: &Digest) -> D {
+    sha256::Digest(digest.0)
+}
+
+/// Our digest of one of the engine's.
+pub(crate) fn our_digest(digest: &D) -> Digest {
+    Digest(digest.0)
+}
+
+/// The leaf hashes of a block's event tree.
+pub(crate) fn leaves(entries: &[Entry]) -> Vec<Digest> {
+    let leaf = |(i, e): (usize, &Entry)| {
+        merkle::leaf(crypto::sha256, &Event::leaf(i as u32, &e.command.bytes, &e.outcome_bytes))
+    };
+    entries.iter().enumerate().map(leaf).collect()
+}
+
+impl Block {
+    /// Puts a block together from a header that already commits to the entries.
+    pub(crate) fn new(header: Header, context: Ctx, entries: Vec<Entry>) -> Self {
+        let digest = engine_digest(&crypto::header_hash(&header));
+        Self { header, context, digest, entries: Arc::new(entries) }
+    }
+
+    /// A block without commands.
+    pub(crate) fn from_header(header: Header) -> Result<Self, CodecError> {
+        let context = Self::context_of(&header)?;
+        Ok(Self::new(header, context, Vec::new()))
+    }
+
+    fn context_of(header: &Header) -> Result<Ctx, CodecError> {
+        Ok(Context {
+            round: Round::new(Epoch::new(header.epoch), View::new(header.view)),
+            leader: ed25519::PublicKey::decode(Copying(&header.leader[..]))?,
+            parent: (View::new(header.parent_view), engine_digest(&header.parent)),
+        })
+    }
+}
+
+impl Write for Block {
+    fn write(&self, out: &mut impl BufMut) {
+        out.put_slice(&model::encode(&self.header));
+        out.put_slice(&(self.entries.len() as u32).to_le_bytes());
+        for entry in self.entries.iter() {
+            out.put_slice(&(entry.command.bytes.len() as u32).to_le_bytes());
+            out.put_slice(&entry.command.bytes);
+            out.put_slice(&(entry.outcome_bytes.len() as u32).to_le_bytes());
+            out.put_slice(&entry.outcome_bytes);
+        }
+    }
+}
+
+impl EncodeSize for Block {
+    fn encode_size(&self) -> usize {
+        let entry = |e: &Entry| 8 + e.command.bytes.len() + e.outcome_bytes.len();
+        HEADER_BYTES + 4 + self.entries.iter().map(entry).sum::<usize>()
+    }
+}
+
+fn take(buf: &mut impl Buf, length: usize) -> Result<Bytes, CodecError> {
+    if buf.remaining() < length {
+        return Err(CodecError::EndOfBuffer);
+    }
+    Ok(buf.copy_to_bytes(length))
+}
+
+fn take_length(buf: &mut impl Buf, max: usize) -> Result<usize, CodecError> {
+    let bytes = take(buf, 4)?;
+    let length = u32::from_le_bytes(bytes[..].try_into().expect("four bytes")) as usize;
+    if length > max { Err(CodecError::InvalidLength(length)) } else { Ok(length) }
+}
+
+impl Read for Block {
+    type Cfg = ();
+
+    fn read_cfg(buf: &mut impl Buf, _: &()) -> Result<Self, CodecError> {
+        let bytes = take(buf, HEADER_BYTES)?;
+        let header = Header::try_from_slice(&bytes).map_err(|_| CodecError::Invalid("Block", "header"))?;
+        let context = Self::context_of(&header)?;
+        let count = take_length(buf, BLOCK_COMMANDS_MAX)?;
+        let mut entries = Vec::with_capacity(count);
+        let mut total = 0;
+        for _ in 0..count {
+            let length = take_length(buf, model::COMMAND_BYTES_MAX)?;
+            total += length;
+            if total > BLOCK_BYTES_MAX {
+                return Err(CodecError::Invalid("Block", "too many bytes of commands"));
+            }
+            let command = Admitted::decode(take(buf, length)?).ok_or(CodecError::Invalid("Block", "command"))?;
+            let length = take_length(buf, OUTCOME_BYTES_MAX)?;
+            let outcome_bytes = take(buf, length)?.to_vec();
+            let outcome = model::decode(&outcome_bytes).map_err(|_| CodecError::Invalid("Block", "outcome"))?;
+            entries.push(Entry { command: Arc::new(command), outcome, outcome_bytes });
+        }
+        if merkle::root(crypto::sha256, &leaves(&entries)) != header.event_root {
+            return Err(CodecError::Invalid("Block", "event root"));
+        }
+        Ok(Self::new(header, context, entries))
+    }
+}
+
+impl Digestible for Block {
+    type Digest = D;
+    fn digest(&self) -> D {
+        self.digest
+    }
+}
+impl Heightable for Block {
+    fn height(&self) -> Height {
+        Height::new(self.header.height)
+    }
+}
+impl ConsensusBlock for Block {
+    fn parent(&self) -> D {
+        engine_digest(&self.header.parent)
+    }
+}
+impl CertifiableBlock for Block {
+    type Context = Ctx;
+    fn context(&self) -> Ctx {
+        self.context.clone()
+    }
+}
+impl BoundedBlock for Block {
+    fn max_encode_size(_: &()) -> usize {
+        HEADER_BYTES + 4 + BLOCK_BYTES_MAX + BLOCK_COMMANDS_MAX * (8 + OUTCOME_BYTES_MAX)
+    }
+}

@@ -1,0 +1,143 @@
+//! Four validators and an observer over real sockets: order, follow, prove, survive the loss of one.
+
+use chain::{Chain, Config};
+use crypto::{Keys, signed};
+use ledger::Rules;
+use model::*;
+use proof::Role;
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
+use tokio::sync::mpsc;
+
+struct Node {
+    id: DepartmentId,
+    keys: Keys,
+}
+
+fn departments(n: usize) -> Vec<Node> {
+    (0..n).map(|i| Node { id: format!("d{i}").parse().unwrap(), keys: Keys::random() }).collect()
+}
+
+fn genesis(nodes: &[Node], validators: usize) -> Genesis {
+    let member = |(i, n): (usize, &Node)| Member {
+        id: n.id.clone(),
+        title: Text { zh: format!("部门{i}"), en: format!("Department {i}") },
+        command_key: n.keys.command.public(),
+        seal_key: n.keys.seal.public(),
+        node_key: n.keys.node.public(),
+        validator: i < validators,
+    };
+    Genesis {
+        format: 1,
+        name: "test".into(),
+        suite: Suite::International,
+        time_ms: now_ms(),
+        members: nodes.iter().enumerate().map(member).collect(),
+    }
+}
+
+fn now_ms() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64
+}
+
+fn free_addresses(nodes: &[Node]) -> BTreeMap<DepartmentId, SocketAddr> {
+    let sockets: Vec<_> = nodes.iter().map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    nodes.iter().zip(&sockets).map(|(n, s)| (n.id.clone(), s.local_addr().unwrap())).collect()
+}
+
+fn start(node: &Node, rules: &Rules, addresses: &BTreeMap<DepartmentId, SocketAddr>, dir: &Path) -> Chain {
+    let (letters, _) = mpsc::channel(16);
+    chain::start(Config {
+        rules: rules.clone(),
+        department: node.id.clone(),
+        node_key: node.keys.node.clone(),
+        listen: addresses[&node.id],
+        addresses: addresses.clone(),
+        storage: dir.join(node.id.as_str()),
+        letters,
+    })
+    .unwrap()
+}
+
+fn anchor(rules: &Rules, node: &Node, nonce: u64) -> bytes::Bytes {
+    let command = Command {
+        chain: rules.chain,
+        signer: node.id.clone(),
+        nonce,
+        expires_ms: now_ms() + 60_000,
+        body: Body::Anchor(Anchor { topic: "test".parse().unwrap(), data: vec![7; 64] }),
+    };
+    encode(&signed(&node.keys.command, command)).into()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_follows_proves_and_bears_the_loss_of_one_validator() {
+    let dir = tempfile::tempdir().unwrap();
+    let nodes = departments(5);
+    let genesis = genesis(&nodes, 4);
+    let rules = Rules::of(genesis.clone());
+    let addresses = free_addresses(&nodes);
+    let chains: Vec<_> = nodes.iter().map(|n| start(n, &rules, &addresses, dir.path())).collect();
+    let patience = Duration::from_secs(20);
+
+    // every department's commands are ordered, the observer's too, each once
+    let mut ids = Vec::new();
+    for (chain, node) in chains.iter().zip(&nodes) {
+        let commands: Vec<_> = (0..20).map(|i| anchor(&rules, node, i)).collect();
+        for event in chain.submit_and_wait(commands, patience).await {
+            let event = event.unwrap();
+            assert_eq!(event.outcome, Outcome::Accepted(Fact::Recorded));
+            ids.push(event.id);
+        }
+    }
+    let again = chains[1].submit_and_wait(vec![anchor_again(&rules, &nodes[0])], Duration::from_secs(2)).await;
+    assert!(again[0].is_ok(), "a command sent twice is found where it was first ordered");
+
+    // all nodes see the same events at the same place
+    let tip = chains[0].height();
+    let mut seen = Vec::new();
+    for chain in &chains {
+        let (mut events, mut list) = (chain.events(1), Vec::new());
+        loop {
+            let block = events.next().await.unwrap();
+            list.extend(block.events.iter().map(|e| (e.height, e.index, e.id)));
+            if block.height == tip {
+                break;
+            }
+        }
+        seen.push(list);
+    }
+    assert!(seen.windows(2).all(|w| w[0] == w[1]));
+    for id in &ids {
+        assert_eq!(seen[0].iter().filter(|s| s.2 == *id).count(), 1);
+    }
+
+    // a proof from the observer holds
+    let proof = chains[4].prove(ids[3], Role::Ask).await.unwrap();
+    let header: Header = decode(&proof.header).unwrap();
+    let leaf = merkle::leaf(crypto::sha256, &Event::leaf(proof.index, &proof.command, &proof.outcome));
+    let root =
+        merkle::root_from_path(crypto::sha256, leaf, proof.index as usize, proof.size as usize, &proof.path);
+    assert_eq!(root, Some(header.event_root));
+    assert!(proof.finality.votes.len() >= 3);
+
+    // one validator stops: the others go on; it comes back and catches up
+    chains[3].stop();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let commands: Vec<_> = (100..110).map(|i| anchor(&rules, &nodes[0], i)).collect();
+    assert!(chains[0].submit_and_wait(commands, patience).await.iter().all(Result::is_ok));
+    let back = start(&nodes[3], &rules, &addresses, dir.path());
+    tokio::time::timeout(patience, back.reached(chains[0].height())).await.unwrap();
+
+    // what is no command of this ledger never gets in
+    let mut flipped = anchor(&rules, &nodes[0], 500).to_vec();
+    *flipped.last_mut().unwrap() ^= 1;
+    let verdicts = chains[0].submit(vec![vec![1, 2, 3].into(), flipped.into(), vec![0; 70_000].into()]);
+    use chain::Rejected::{Malformed, Signature};
+    assert_eq!(verdicts, [Err(Malformed), Err(Signature), Err(Malformed)]);
+}
+
+/// The very first command of a node once more: the same bytes would need the same expiry, so it is sent as a fresh
+/// submission of an equal body.
+fn anchor_again(rules: &Rules, node: &Node) -> bytes::Bytes {
+    anchor(rules, node, u64::MAX)
+}

@@ -1,0 +1,148 @@
+//! One command in, one outcome out.
+
+use crate::{
+    actions, calls, cases, catalogue, consents,
+    state::{Decision, Key, Missing, Overlay, Position, Stop, ensure},
+};
+use model::*;
+use std::sync::Arc;
+
+/// How far after a block's time a command may still expire: 24 hours.
+pub const COMMAND_LIFETIME_MS_MAX: u64 = 24 * 3_600_000;
+
+/// How long an asker has to confirm or dispute an answer: 10 minutes.
+pub const CONFIRM_WITHIN_MS: u64 = 600_000;
+
+/// What is fixed for the life of a ledger.
+#[derive(Clone)]
+pub struct Rules {
+    /// The chain ID.
+    pub chain: ChainId,
+    /// The genesis.
+    pub genesis: Arc<Genesis>,
+}
+
+/// What is fixed for one block.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockContext {
+    /// The height.
+    pub height: u64,
+    /// The time in milliseconds since 1970.
+    pub time_ms: u64,
+}
+
+impl Rules {
+    /// The rules of a genesis.
+    pub fn of(genesis: Genesis) -> Self {
+        Self { chain: crypto::chain_id(&genesis), genesis: Arc::new(genesis) }
+    }
+
+    /// Whether a command may stand in a block at all: right chain and suite, a member as signer, and that member's
+    /// signature left to check with the returned key. A command that may not is no command: it yields no event.
+    pub fn admit(&self, command: &SignedCommand) -> Option<PublicKey> {
+        let right = command.command.chain == self.chain && command.suite == self.genesis.suite;
+        right.then(|| self.genesis.member(&command.command.signer).map(|m| m.command_key)).flatten()
+    }
+
+    /// Decides one admitted command at a position of a block. On [`Missing`], fetch that record and call again.
+    pub fn apply(
+        &self,
+        overlay: &mut Overlay,
+        block: BlockContext,
+        index: u32,
+        id: CommandId,
+        command: &Command,
+    ) -> Result<Outcome, Missing> {
+        let mut decision = Decision::on(overlay);
+        let outcome = match decide(self, &mut decision, block, id, command) {
+            Ok(fact) => Outcome::Accepted(fact),
+            Err(Stop::Missing(missing)) => return Err(missing),
+            Err(Stop::Refused(refusal)) => {
+                decision.writes.clear();
+                Outcome::Refused(refusal)
+            }
+        };
+        decision.put(&Key::Command(id), &Position { height: block.height, index });
+        let writes = decision.writes;
+        overlay.commit(writes);
+        Ok(outcome)
+    }
+}
+
+/// What a decision may look at besides the state.
+pub(crate) struct Scene<'a> {
+    pub(crate) rules: &'a Rules,
+    pub(crate) block: BlockContext,
+    pub(crate) id: CommandId,
+    pub(crate) signer: &'a DepartmentId,
+}
+
+fn decide(
+    rules: &Rules,
+    state: &mut Decision<'_>,
+    block: BlockContext,
+    id: CommandId,
+    command: &Command,
+) -> Result<Fact, Stop> {
+    let now = block.time_ms;
+    let lives = command.expires_ms >= now && command.expires_ms <= now.saturating_add(COMMAND_LIFETIME_MS_MAX);
+    ensure(lives, Refusal::Expired)?;
+    let scene = Scene { rules, block, id, signer: &command.signer };
+    match &command.body {
+        Body::PublishResource(c) => catalogue::publish_resource(&scene, state, c),
+        Body::PublishMatter(c) => catalogue::publish_matter(&scene, state, c),
+        Body::ApproveBasis(c) => catalogue::approve_basis(&scene, state, c),
+        Body::EnrolTerminal(c) => consents::enrol_terminal(&scene, state, c),
+        Body::OpenCase(c) => cases::open(&scene, state, c),
+        Body::Decide(c) => cases::decide(&scene, state, c),
+        Body::SettleCase(c) => cases::settle(&scene, state, c),
+        Body::Identify(c) => consents::identify(&scene, state, c),
+        Body::GiveConsent(c) => consents::give(&scene, state, c),
+        Body::WithdrawConsent(c) => consents::withdraw(&scene, state, c),
+        Body::Ask(c) => calls::ask(&scene, state, c),
+        Body::Answer(c) => calls::answer(&scene, state, c),
+        Body::Confirm(c) => calls::confirm(&scene, state, c),
+        Body::Lapse(c) => calls::lapse(&scene, state, c),
+        Body::RequestAction(c) => actions::request(&scene, state, c),
+        Body::ReportAction(c) => actions::report(&scene, state, c),
+        Body::Anchor(_) => Ok(Fact::Recorded),
+    }
+}
+
+/// The keys a command is known to read before anything is fetched, so that a block's can be fetched at once.
+/// Further keys show themselves as [`Missing`].
+pub fn first_reads(command: &Command) -> Vec<Key> {
+    match &command.body {
+        Body::PublishResource(c) => vec![Key::Resource(c.id.clone())],
+        Body::PublishMatter(c) => vec![Key::MatterVersion(c.id.clone())],
+        Body::ApproveBasis(c) => vec![Key::Resource(c.resource.clone())],
+        Body::EnrolTerminal(_) | Body::Anchor(_) => vec![],
+        Body::OpenCase(c) => {
+            vec![Key::Matter(c.matter.clone(), c.version), Key::OpenTag(c.matter.clone(), c.tag)]
+        }
+        Body::Identify(c) => vec![
+            Key::Case(c.assertion.case),
+            Key::Terminal(command.signer.clone(), c.assertion.terminal),
+        ],
+        Body::GiveConsent(c) => {
+            vec![Key::Case(c.terms.case), Key::PartyConsent(c.terms.case, c.terms.role.clone())]
+        }
+        Body::WithdrawConsent(c) => vec![Key::Consent(c.consent)],
+        Body::Ask(c) => {
+            let mut keys = vec![
+                Key::Case(c.case),
+                Key::StepCall(c.case, c.step.clone()),
+                Key::Granted(command.signer.clone()),
+            ];
+            keys.extend(c.consent.map(Key::Consent));
+            keys
+        }
+        Body::Answer(c) => vec![Key::Call(c.call), Key::Answered(command.signer.clone())],
+        Body::Confirm(c) => vec![Key::Call(c.call)],
+        Body::Lapse(c) => vec![Key::Call(c.call)],
+        Body::RequestAction(c) => vec![Key::Case(c.case), Key::StepAction(c.case, c.step.clone())],
+        Body::ReportAction(c) => vec![Key::Action(c.action)],
+        Body::Decide(c) => vec![Key::Case(c.case)],
+        Body::SettleCase(c) => vec![Key::Case(c.case)],
+    }
+}

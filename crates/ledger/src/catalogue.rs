@@ -1,0 +1,65 @@
+//! Publishing resources and matters, and approving statutory bases.
+
+use crate::{
+    apply::Scene,
+    state::{Decision, Key, MatterRecord, Stop, ensure},
+};
+use model::*;
+
+/// A holder publishes its own entries, each version following the last, without repeated names.
+pub(crate) fn publish_resource(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Resource) -> Result<Fact, Stop> {
+    ensure(&new.holder == scene.signer, Refusal::NotYours)?;
+    let key = Key::Resource(new.id.clone());
+    let old: Option<Resource> = state.get(&key)?;
+    if let Some(old) = &old {
+        ensure(&old.holder == scene.signer, Refusal::NotYours)?;
+    }
+    ensure(new.version == old.map_or(1, |o| o.version + 1), Refusal::WrongVersion)?;
+    let mut names: Vec<_> = new.fields.iter().map(|f| &f.id).chain(new.predicates.iter().map(|p| &p.id)).collect();
+    let count = names.len();
+    names.sort();
+    names.dedup();
+    ensure(count > 0 && names.len() == count, Refusal::WrongShape)?;
+    state.put(&key, new);
+    Ok(Fact::Recorded)
+}
+
+/// The handler publishes a matter; every version follows the last of the same handler.
+pub(crate) fn publish_matter(scene: &Scene<'_>, state: &mut Decision<'_>, new: &PublishMatter) -> Result<Fact, Stop> {
+    let newest = Key::MatterVersion(new.id.clone());
+    let version: u32 = state.get(&newest)?.unwrap_or(0);
+    if version > 0 {
+        let old: MatterRecord = state.need(&Key::Matter(new.id.clone(), version), Refusal::UnknownMatter)?;
+        ensure(&old.handler == scene.signer, Refusal::NotYours)?;
+    }
+    ensure(new.version == version + 1, Refusal::WrongVersion)?;
+    let mut steps: Vec<_> = new.needs.iter().map(|n| &n.step).chain(new.actions.iter().map(|a| &a.0)).collect();
+    let count = steps.len();
+    steps.sort();
+    steps.dedup();
+    ensure(steps.len() == count, Refusal::WrongShape)?;
+    let member = |id: &DepartmentId| scene.rules.genesis.member(id).is_some();
+    let known = new.needs.iter().all(|n| member(&n.recipient) && member(&n.holder))
+        && new.actions.iter().all(|a| member(&a.1));
+    ensure(known, Refusal::NotYours)?;
+    state.put(&newest, &new.version);
+    let record = MatterRecord { handler: scene.signer.clone(), published: new.clone() };
+    state.put(&Key::Matter(new.id.clone(), new.version), &record);
+    Ok(Fact::Recorded)
+}
+
+/// A holder approves beforehand that an asker may use its resource under a cited duty; never for itself.
+pub(crate) fn approve_basis(scene: &Scene<'_>, state: &mut Decision<'_>, new: &ApproveBasis) -> Result<Fact, Stop> {
+    let resource: Resource = state.need(&Key::Resource(new.resource.clone()), Refusal::UnknownResource)?;
+    ensure(&resource.holder == scene.signer && &new.asker != scene.signer, Refusal::NotYours)?;
+    ensure(!matches!(resource.share, ShareClass::NotShared { .. }), Refusal::NotShared)?;
+    ensure(new.names.iter().all(|n| has_name(&resource, n)), Refusal::UnknownField)?;
+    ensure(!new.citation.trim().is_empty(), Refusal::WrongShape)?;
+    state.put(&Key::Approval(scene.signer.clone(), new.id.clone()), new);
+    Ok(Fact::Recorded)
+}
+
+/// Whether a resource has a field or predicate of this name.
+pub(crate) fn has_name(resource: &Resource, name: &FieldId) -> bool {
+    resource.fields.iter().any(|f| &f.id == name) || resource.predicates.iter().any(|p| &p.id == name)
+}

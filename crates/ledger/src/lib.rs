@@ -1,0 +1,21 @@
+//! Decides: applies ordered commands to the consortium's state, purely, and yields one event for each.
+//!
+//! Nothing here reads a clock, a network, a random source or a disk. Time is the block's. State comes through
+//! [`Overlay`], which says [`Missing`] when it was not fetched yet; the caller fetches and applies again, so that
+//! deciding itself never waits.
+
+mod actions;
+mod apply;
+mod calls;
+mod cases;
+mod catalogue;
+mod consents;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use apply::{BlockContext, COMMAND_LIFETIME_MS_MAX, CONFIRM_WITHIN_MS, Rules, first_reads};
+pub use state::{
+    ActionRecord, ActionState, CallRecord, CallState, CaseRecord, ConsentRecord, Identified, Key, MatterRecord, Missing,
+    Overlay, PartyRecord, Position,
+};

@@ -1,0 +1,274 @@
+//! The consortium's state: typed keys and records, and the overlay decisions are made on.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use model::*;
+use std::collections::{BTreeMap, HashMap};
+
+/// A key of the state. Its hash is where the record lives in the authenticated database.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, BorshSerialize, BorshDeserialize)]
+pub enum Key {
+    /// Where a command was ordered: [`Position`].
+    Command(CommandId),
+    /// A catalogue entry: [`Resource`].
+    Resource(ResourceId),
+    /// The newest version of a matter: `u32`.
+    MatterVersion(MatterId),
+    /// A version of a matter: [`MatterRecord`].
+    Matter(MatterId, u32),
+    /// A holder's approval of a statutory basis: [`ApproveBasis`].
+    Approval(DepartmentId, ApprovalId),
+    /// An enrolled terminal of a department: `bool`, whether active.
+    Terminal(DepartmentId, PublicKey),
+    /// A case: [`CaseRecord`].
+    Case(CaseId),
+    /// The open case of an application's tag: [`CaseId`].
+    OpenTag(MatterId, Digest),
+    /// A consent: [`ConsentRecord`].
+    Consent(ConsentId),
+    /// The consent in force of a party: [`ConsentId`].
+    PartyConsent(CaseId, RoleId),
+    /// A call: [`CallRecord`].
+    Call(CallId),
+    /// The newest call of a step, with its attempt: `(CallId, u32)`.
+    StepCall(CaseId, StepId),
+    /// How many calls of an asker were granted: `u64`.
+    Granted(DepartmentId),
+    /// How many calls a holder answered: `u64`.
+    Answered(DepartmentId),
+    /// How many confirmations an asker let lapse: `u64`.
+    Lapsed(DepartmentId),
+    /// An action: [`ActionRecord`].
+    Action(ActionId),
+    /// The newest action of a step: [`ActionId`].
+    StepAction(CaseId, StepId),
+}
+
+impl Key {
+    /// Where the record lives in the authenticated database.
+    pub fn digest(&self) -> Digest {
+        crypto::hash("tongban/key/1", &[&encode(self)])
+    }
+}
+
+/// Where a command was ordered and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Position {
+    /// The block.
+    pub height: u64,
+    /// The position in the block.
+    pub index: u32,
+}
+
+/// A published matter as decisions need it.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct MatterRecord {
+    /// The department that handles its cases.
+    pub handler: DepartmentId,
+    /// What was published.
+    pub published: PublishMatter,
+}
+
+/// A case.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct CaseRecord {
+    /// The matter.
+    pub matter: MatterId,
+    /// The version it runs.
+    pub version: u32,
+    /// The department that handles it.
+    pub handler: DepartmentId,
+    /// The keyed hash that finds duplicates.
+    pub tag: Digest,
+    /// The parties.
+    pub parties: Vec<PartyRecord>,
+    /// How it ended or where it rests, once settled.
+    pub outcome: Option<CaseOutcome>,
+}
+
+/// A party of a case.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct PartyRecord {
+    /// As opened.
+    pub party: Party,
+    /// Once identified.
+    pub identified: Option<Identified>,
+}
+
+/// How a party was identified.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Identified {
+    /// The key they sign with.
+    pub signer: PublicKey,
+    /// How sure it is.
+    pub level: AssuranceLevel,
+}
+
+/// A consent.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct ConsentRecord {
+    /// What was consented to.
+    pub terms: ConsentTerms,
+    /// Whether it was withdrawn.
+    pub withdrawn: bool,
+}
+
+/// Where a call stands.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum CallState {
+    /// Waits for the holder.
+    Granted,
+    /// Waits for the asker's confirmation until this time.
+    Answered {
+        /// Milliseconds since 1970.
+        confirm_by_ms: u64,
+    },
+    /// The holder had no answer.
+    Declined,
+    /// The asker opened it and everything matched.
+    Opened,
+    /// The asker disputed it.
+    Disputed,
+    /// The asker let the deadline pass.
+    Lapsed,
+}
+
+/// A call.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct CallRecord {
+    /// The case.
+    pub case: CaseId,
+    /// The step.
+    pub step: StepId,
+    /// Who asked.
+    pub asker: DepartmentId,
+    /// Who answers.
+    pub holder: DepartmentId,
+    /// How many fields were asked.
+    pub names: u32,
+    /// The consent it rests on.
+    pub consent: Option<ConsentId>,
+    /// When the holder must have answered.
+    pub answer_by_ms: u64,
+    /// Where it stands.
+    pub state: CallState,
+}
+
+/// Where an action stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum ActionState {
+    /// Waits for the performer.
+    Requested,
+    /// Done.
+    Done,
+    /// Failed.
+    Failed,
+}
+
+/// An action.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct ActionRecord {
+    /// The case.
+    pub case: CaseId,
+    /// The step.
+    pub step: StepId,
+    /// Who performs it.
+    pub performer: DepartmentId,
+    /// Where it stands.
+    pub state: ActionState,
+}
+
+/// A record was not fetched yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing(pub Key);
+
+/// Records fetched from the state below, with the writes of this block on top.
+#[derive(Default)]
+pub struct Overlay {
+    fetched: HashMap<Digest, Option<Vec<u8>>>,
+    written: BTreeMap<Digest, Vec<u8>>,
+}
+
+impl Overlay {
+    /// Puts in a record as it stands below this block (`None`: absent).
+    pub fn insert(&mut self, key: Digest, record: Option<Vec<u8>>) {
+        self.fetched.insert(key, record);
+    }
+
+    /// Whether a record is known to be there.
+    pub fn has(&self, key: &Digest) -> bool {
+        self.written.contains_key(key) || matches!(self.fetched.get(key), Some(Some(_)))
+    }
+
+    /// What this block wrote, in ascending order of keys.
+    pub fn into_writes(self) -> BTreeMap<Digest, Vec<u8>> {
+        self.written
+    }
+
+    fn get(&self, key: &Key) -> Result<Option<&[u8]>, Missing> {
+        let digest = key.digest();
+        if let Some(bytes) = self.written.get(&digest) {
+            return Ok(Some(bytes));
+        }
+        match self.fetched.get(&digest) {
+            Some(record) => Ok(record.as_deref()),
+            None => Err(Missing(key.clone())),
+        }
+    }
+}
+
+/// Why a decision stopped.
+pub(crate) enum Stop {
+    Missing(Missing),
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// The reads and writes of one command; writes reach the overlay only if the command is decided.
+pub(crate) struct Decision<'a> {
+    overlay: &'a Overlay,
+    pub(crate) writes: Vec<(Digest, Vec<u8>)>,
+}
+
+impl<'a> Decision<'a> {
+    pub(crate) fn on(overlay: &'a Overlay) -> Self {
+        Self { overlay, writes: Vec::new() }
+    }
+
+    /// Reads a record. A decision reads before it writes, so its own writes are not looked at.
+    pub(crate) fn get<T: BorshDeserialize>(&self, key: &Key) -> Result<Option<T>, Stop> {
+        let bytes = self.overlay.get(key).map_err(Stop::Missing)?;
+        Ok(bytes.map(|b| decode(b).expect("the state holds only what this crate encoded")))
+    }
+
+    /// Reads a record that must be there.
+    pub(crate) fn need<T: BorshDeserialize>(&self, key: &Key, otherwise: Refusal) -> Result<T, Stop> {
+        self.get(key)?.ok_or(Stop::Refused(otherwise))
+    }
+
+    pub(crate) fn put<T: BorshSerialize>(&mut self, key: &Key, record: &T) {
+        self.writes.push((key.digest(), encode(record)));
+    }
+
+    /// Adds one to a counter and returns its new value.
+    pub(crate) fn count(&mut self, key: &Key) -> Result<u64, Stop> {
+        let next = self.get::<u64>(key)?.unwrap_or(0) + 1;
+        self.put(key, &next);
+        Ok(next)
+    }
+}
+
+/// Ends a decision with a refusal unless the condition holds.
+pub(crate) fn ensure(holds: bool, otherwise: Refusal) -> Result<(), Stop> {
+    if holds { Ok(()) } else { Err(Stop::Refused(otherwise)) }
+}
+
+impl Overlay {
+    pub(crate) fn commit(&mut self, writes: Vec<(Digest, Vec<u8>)>) {
+        self.written.extend(writes);
+    }
+}

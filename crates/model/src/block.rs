@@ -1,0 +1,110 @@
+//! Block headers and the event tree of a block.
+
+use crate::Digest;
+use borsh::{BorshDeserialize, BorshSerialize};
+
+/// The header of a block. Its hash under the suite is what validators finalise.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Header {
+    /// The chain.
+    pub chain: Digest,
+    /// The committee's epoch.
+    pub epoch: u64,
+    /// The view it was proposed in.
+    pub view: u64,
+    /// The vote key of the proposer.
+    pub leader: [u8; 32],
+    /// The view of the parent.
+    pub parent_view: u64,
+    /// The hash of the parent's header.
+    pub parent: Digest,
+    /// The height, from 0 (genesis).
+    pub height: u64,
+    /// Milliseconds since 1970; never less than the parent's.
+    pub time_ms: u64,
+    /// The root of the authenticated state after this block.
+    pub state_root: Digest,
+    /// The root of the state database's operation log, for catching up.
+    pub log_root: Digest,
+    /// The first operation that is not inactive.
+    pub log_start: u64,
+    /// The number of operations.
+    pub log_end: u64,
+    /// The root of the event tree.
+    pub event_root: Digest,
+}
+
+/// How many validators must have signed.
+pub struct Quorum;
+
+impl Quorum {
+    /// `n - f` with `f = (n - 1) / 3`: the least number of votes that finalises.
+    pub fn of(n: usize) -> usize {
+        n - n.saturating_sub(1) / 3
+    }
+}
+
+/// A plain binary Merkle tree after RFC 6962 (leaf prefix 0, node prefix 1), generic over the hash.
+pub mod merkle {
+    use crate::Digest;
+
+    /// A hash over the concatenation of its parts.
+    pub type Hash = fn(&[&[u8]]) -> Digest;
+
+    /// The hash of a leaf.
+    pub fn leaf(hash: Hash, data: &[u8]) -> Digest {
+        hash(&[&[0], data])
+    }
+
+    fn node(hash: Hash, left: &Digest, right: &Digest) -> Digest {
+        hash(&[&[1], &left.0, &right.0])
+    }
+
+    fn split(n: usize) -> usize {
+        n.next_power_of_two() / 2
+    }
+
+    /// The root over leaf hashes; the hash of nothing where there are none.
+    pub fn root(hash: Hash, leaves: &[Digest]) -> Digest {
+        match leaves {
+            [] => hash(&[]),
+            [one] => *one,
+            _ => {
+                let (left, right) = leaves.split_at(split(leaves.len()));
+                node(hash, &root(hash, left), &root(hash, right))
+            }
+        }
+    }
+
+    /// The audit path of leaf `index`, from the leaf upwards.
+    pub fn path(hash: Hash, leaves: &[Digest], index: usize) -> Vec<Digest> {
+        if leaves.len() <= 1 {
+            return Vec::new();
+        }
+        let (left, right) = leaves.split_at(split(leaves.len()));
+        let (mut path, sibling) = if index < left.len() {
+            (path(hash, left, index), root(hash, right))
+        } else {
+            (path(hash, right, index - left.len()), root(hash, left))
+        };
+        path.push(sibling);
+        path
+    }
+
+    /// The root that leaf `index` of `size` has with an audit path, or `None` where the path's length is wrong.
+    pub fn root_from_path(hash: Hash, leaf: Digest, index: usize, size: usize, path: &[Digest]) -> Option<Digest> {
+        if index >= size {
+            return None;
+        }
+        if size == 1 {
+            return path.is_empty().then_some(leaf);
+        }
+        let (last, rest) = path.split_last()?;
+        let left = split(size);
+        if index < left {
+            Some(node(hash, &root_from_path(hash, leaf, index, left, rest)?, last))
+        } else {
+            Some(node(hash, last, &root_from_path(hash, leaf, index - left, size - left, rest)?))
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The data-resource catalogue (数据资源目录): what each department can answer for, field by field.
+
+use crate::{DepartmentId, FieldId, ResourceId, Text};
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+/// What one call of a resource is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SubjectKind {
+    /// A natural person, by resident identity number (GB 11643).
+    Person,
+    /// An organisation, by unified social credit code (GB 32100).
+    Organisation,
+    /// A real-estate unit, by its 28-character code (GB/T 37346).
+    Unit,
+}
+
+/// The share attribute (共享属性) of State Council Order 809 and 国发〔2016〕51号.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShareClass {
+    /// Shared with every department.
+    Unconditional,
+    /// Shared under a consent or an approved statutory basis.
+    Conditional,
+    /// Not shared; the law or decision that says so.
+    NotShared {
+        /// The legal citation.
+        citation: String,
+    },
+}
+
+/// A field a resource can answer with.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Field {
+    /// The field's name within the resource.
+    pub id: FieldId,
+    /// The data element (数据元) of the shared standard it carries.
+    pub element: FieldId,
+    /// What people call it.
+    pub title: Text,
+    /// Sensitivity from 1 (public) to 4 (sensitive personal information, PIPL 28).
+    pub sensitivity: u8,
+}
+
+/// A question a resource answers with yes, no or unknown, in place of data (核验).
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Predicate {
+    /// The predicate's name within the resource.
+    pub id: FieldId,
+    /// The question as people read it.
+    pub title: Text,
+}
+
+/// A catalogue entry: type, standard, scope, basis and responsibility, published by its holder.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resource {
+    /// The entry's ID, unique in the consortium.
+    pub id: ResourceId,
+    /// Grows by one with every publication.
+    pub version: u32,
+    /// What people call it.
+    pub title: Text,
+    /// The department that holds the data and answers for it.
+    pub holder: DepartmentId,
+    /// The post that is responsible for it within the department.
+    pub officer: String,
+    /// What one call is about.
+    pub subject: SubjectKind,
+    /// Share attribute.
+    pub share: ShareClass,
+    /// The legal basis on which the holder collected it.
+    pub basis: String,
+    /// The data standard its elements follow.
+    pub standard: String,
+    /// How often it is brought up to date.
+    pub update: String,
+    /// Fields it can answer with.
+    pub fields: Vec<Field>,
+    /// Questions it can answer.
+    pub predicates: Vec<Predicate>,
+}

@@ -1,0 +1,178 @@
+//! Consent (授权): who was identified how, what they permitted, and the exact text they saw.
+
+use crate::*;
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+/// How a person was identified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdentityMethod {
+    /// A clerk checked a document at an enrolled counter terminal.
+    Counter,
+    /// A key on the person's own device, bound to them at enrolment.
+    Passkey,
+}
+
+/// How sure the consortium may be of an identification (after eIDAS: low, substantial, high).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AssuranceLevel {
+    /// Self-asserted.
+    Low,
+    /// Checked by one means.
+    Substantial,
+    /// Checked by two independent means.
+    High,
+}
+
+/// A terminal's word that a party was identified, and the key they will sign with.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Assertion {
+    /// The ledger.
+    pub chain: ChainId,
+    /// The case.
+    pub case: CaseId,
+    /// The party's role.
+    pub role: RoleId,
+    /// The commitment to the identifier that was checked; equal to the party's in the case.
+    pub subject: Commitment,
+    /// How they were identified.
+    pub method: IdentityMethod,
+    /// How sure that is.
+    pub level: AssuranceLevel,
+    /// The enrolled terminal that vouches.
+    pub terminal: PublicKey,
+    /// The key with which the party signs in this case.
+    pub signer: PublicKey,
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Fresh.
+    pub nonce: u64,
+}
+
+impl Assertion {
+    /// The bytes the terminal signs.
+    pub fn signing_bytes(&self) -> Vec<u8> {
+        [b"tongban/assertion/1\0".as_slice(), &encode(self)].concat()
+    }
+}
+
+/// One permission: this recipient may receive these names of this resource.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct ConsentItem {
+    /// The call step it is for.
+    pub step: StepId,
+    /// Who receives.
+    pub recipient: DepartmentId,
+    /// Who answers.
+    pub holder: DepartmentId,
+    /// The resource.
+    pub resource: ResourceId,
+    /// Fields, or one predicate.
+    pub what: What,
+}
+
+/// What a party permits with one signature, for one case.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct ConsentTerms {
+    /// The ledger.
+    pub chain: ChainId,
+    /// The case.
+    pub case: CaseId,
+    /// The party's role.
+    pub role: RoleId,
+    /// The commitment to the party's identifier.
+    pub subject: Commitment,
+    /// The permissions.
+    pub items: Vec<ConsentItem>,
+    /// The language of the text the person saw.
+    pub language: Language,
+    /// The hash of the exact text the person saw.
+    pub text: Digest,
+    /// The last moment it serves, in milliseconds since 1970.
+    pub expires_ms: u64,
+    /// Fresh.
+    pub nonce: u64,
+}
+
+impl ConsentTerms {
+    /// The bytes the party signs.
+    pub fn signing_bytes(&self) -> Vec<u8> {
+        [b"tongban/consent/1\0".as_slice(), &encode(self)].concat()
+    }
+}
+
+/// One line of a consent as the person reads it.
+pub struct ConsentLine<'a> {
+    /// The recipient's name.
+    pub recipient: &'a Text,
+    /// The holder's name.
+    pub holder: &'a Text,
+    /// The resource's name.
+    pub resource: &'a Text,
+    /// The names of the fields, or the question.
+    pub names: Vec<&'a Text>,
+    /// What it is for.
+    pub purpose: &'a Text,
+}
+
+/// Writes the exact text a person signs. The same inputs give the same bytes everywhere.
+///
+/// `expires` is the expiry as local date and time, already formatted.
+pub fn consent_text(
+    language: Language,
+    matter: &Text,
+    case: CaseId,
+    role: &Text,
+    expires: &str,
+    lines: &[ConsentLine<'_>],
+) -> String {
+    let mut out = String::new();
+    let case = case.short();
+    match language {
+        Language::Chinese => {
+            out.push_str(&format!(
+                "授权书\n\n事项:{}\n办件编号:{case}\n本人身份:{}\n\n本人同意下列部门仅为办理本办件,各取用一次下列信息:\n",
+                matter.zh, role.zh
+            ));
+            for (i, l) in lines.iter().enumerate() {
+                let names: Vec<_> = l.names.iter().map(|t| t.zh.as_str()).collect();
+                out.push_str(&format!(
+                    "{}. {}向{}取用“{}”:{}。用途:{}。\n",
+                    i + 1,
+                    l.recipient.zh,
+                    l.holder.zh,
+                    l.resource.zh,
+                    names.join("、"),
+                    l.purpose.zh
+                ));
+            }
+            out.push_str(&format!(
+                "\n有效期至{expires}。可随时撤回;撤回前已完成的取用不受影响。不同意不影响在窗口凭纸质材料办理。\n"
+            ));
+        }
+        Language::English => {
+            out.push_str(&format!(
+                "Consent\n\nMatter: {}\nCase: {case}\nI am the: {}\n\nFor this case only, I permit each of these once:\n",
+                matter.en, role.en
+            ));
+            for (i, l) in lines.iter().enumerate() {
+                let names: Vec<_> = l.names.iter().map(|t| t.en.as_str()).collect();
+                out.push_str(&format!(
+                    "{}. {} receives from {}, out of \"{}\": {}. Purpose: {}.\n",
+                    i + 1,
+                    l.recipient.en,
+                    l.holder.en,
+                    l.resource.en,
+                    names.join(", "),
+                    l.purpose.en
+                ));
+            }
+            out.push_str(&format!(
+                "\nValid until {expires}. I can withdraw at any time; what was received before stays received. If I refuse, I can still apply at the counter with paper documents.\n"
+            ));
+        }
+    }
+    out
+}

@@ -1,0 +1,381 @@
+//! The checks, in the order `docs/receipt.md` gives them.
+
+use crate::{
+    Facts,
+    receipt::{Decoded, EventProof, Kind, Receipt, Role},
+};
+use crypto::{command_id, header_hash, sha256};
+use model::*;
+
+/// The largest receipt file that is read, in bytes.
+const RECEIPT_BYTES_MAX: usize = 8 << 20;
+/// The longest walk from a block to a certified one.
+const WALK_MAX: usize = 1024;
+
+/// A receipt does not prove what it says, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Rejected(pub String);
+
+fn reject<T>(reason: impl Into<String>) -> Result<T, Rejected> {
+    Err(Rejected(reason.into()))
+}
+
+fn ensure(holds: bool, reason: &str) -> Result<(), Rejected> {
+    if holds { Ok(()) } else { reject(reason) }
+}
+
+/// Verifies the bytes of a receipt file against a genesis and says what they prove.
+pub fn verify(file: &[u8], genesis: &Genesis) -> Result<Facts, Rejected> {
+    ensure(file.len() <= RECEIPT_BYTES_MAX, "the file is larger than any receipt")?;
+    genesis.check().map_err(|e| Rejected(format!("the genesis is not valid: {e}")))?;
+    let receipt: Receipt =
+        serde_json::from_slice(file).map_err(|e| Rejected(format!("not a receipt: {e}")))?;
+    ensure(receipt.format == 1, "the receipt's format is not 1")?;
+    ensure(receipt.to_bytes() == file, "the file is not canonical: it was changed or re-formatted")?;
+    let chain = crypto::chain_id(genesis);
+    ensure(receipt.chain_id == chain, "the receipt is of another ledger than this genesis")?;
+    let events = receipt
+        .events
+        .iter()
+        .map(|proof| check_event(proof, chain, genesis))
+        .collect::<Result<Vec<_>, _>>()?;
+    link(&receipt, &events)
+}
+
+/// Checks that one event is on the ledger: signature, inclusion, header walk, finality.
+fn check_event(proof: &EventProof, chain: ChainId, genesis: &Genesis) -> Result<Decoded, Rejected> {
+    let role = proof.role;
+    let at = |e: DecodeError| Rejected(format!("{role:?}: {e}"));
+    let signed: SignedCommand = decode(&proof.command).map_err(at)?;
+    let outcome: Outcome = decode(&proof.outcome).map_err(at)?;
+    let header: Header = decode(&proof.header).map_err(at)?;
+    ensure(signed.command.chain == chain && signed.suite == genesis.suite, "a command is of another ledger or suite")?;
+    let Some(member) = genesis.member(&signed.command.signer) else {
+        return reject("a command's signer is no member of this consortium");
+    };
+    ensure(crypto::verify_command(&member.command_key, &signed), "a command's signature does not verify")?;
+
+    let leaf = Event::leaf(proof.index, &proof.command, &proof.outcome);
+    let leaf = merkle::leaf(sha256, &leaf);
+    let root = merkle::root_from_path(sha256, leaf, proof.index as usize, proof.size as usize, &proof.path);
+    ensure(root == Some(header.event_root), "an event is not in its block")?;
+
+    ensure(proof.walk.len() <= WALK_MAX, "the walk of headers is too long")?;
+    ensure(header.chain.0 == chain.0, "a header is of another ledger")?;
+    let mut last = header.clone();
+    for bytes in &proof.walk {
+        let next: Header = decode(bytes).map_err(at)?;
+        let follows = next.parent == header_hash(&last) && next.height == last.height + 1 && next.chain == last.chain;
+        ensure(follows, "a header does not follow the one before it")?;
+        last = next;
+    }
+    check_finality(proof, chain, genesis, &last)?;
+    Ok(Decoded { role, signed, outcome, header })
+}
+
+fn check_finality(proof: &EventProof, chain: ChainId, genesis: &Genesis, last: &Header) -> Result<(), Rejected> {
+    let finality = &proof.finality;
+    let validators = genesis.validators();
+    ensure(finality.epoch == last.epoch, "the finality proof is of another epoch")?;
+    ensure(finality.votes.len() >= Quorum::of(validators.len()), "too few validators signed")?;
+    let message =
+        crypto::finalize_message(&chain, finality.epoch, finality.view, finality.parent_view, &header_hash(last));
+    let mut before = None;
+    for vote in &finality.votes {
+        ensure(before.is_none_or(|b| b < vote.signer), "validators must be listed in ascending order, each once")?;
+        before = Some(vote.signer);
+        let key = validators.get(vote.signer as usize).ok_or(Rejected("there is no such validator".into()))?;
+        let signature: [u8; 64] =
+            vote.signature[..].try_into().map_err(|_| Rejected("a vote's signature has a wrong length".into()))?;
+        ensure(crypto::verify(key, &message, &signature), "a validator's signature does not verify")?;
+    }
+    Ok(())
+}
+
+/// The events of a receipt, taken one by one in their fixed order.
+struct Reader<'a> {
+    events: &'a [Decoded],
+}
+
+impl<'a> Reader<'a> {
+    fn optional(&mut self, role: Role) -> Option<&'a Decoded> {
+        let (first, rest) = self.events.split_first()?;
+        if first.role != role {
+            return None;
+        }
+        self.events = rest;
+        Some(first)
+    }
+
+    fn next(&mut self, role: Role) -> Result<&'a Decoded, Rejected> {
+        self.optional(role).ok_or_else(|| Rejected(format!("the receipt lacks its {role:?} event, or has it out of place")))
+    }
+
+    fn accepted(&mut self, role: Role) -> Result<&'a Decoded, Rejected> {
+        let event = self.next(role)?;
+        ensure(matches!(event.outcome, Outcome::Accepted(_)), "an event it rests on was refused")?;
+        Ok(event)
+    }
+}
+
+/// Checks that the events belong together, as the kind demands, and draws the facts from them.
+fn link(receipt: &Receipt, events: &[Decoded]) -> Result<Facts, Rejected> {
+    ensure(receipt.kind == Kind::Consent || receipt.text.is_empty(), "only a consent has a text")?;
+    let mut reader = Reader { events };
+    let matter_event = reader.accepted(Role::Matter)?;
+    let Body::PublishMatter(matter) = &matter_event.command().body else {
+        return reject("the Matter event publishes no matter");
+    };
+    let case_event = reader.accepted(Role::Case)?;
+    let Body::OpenCase(open) = &case_event.command().body else { return reject("the Case event opens no case") };
+    let of_matter = open.matter == matter.id
+        && open.version == matter.version
+        && case_event.command().signer == matter_event.command().signer;
+    ensure(of_matter, "the case is of another matter")?;
+    let case = CaseId(command_id(&case_event.signed).0);
+    let base = Facts {
+        kind: receipt.kind,
+        asker: String::new(),
+        holder: String::new(),
+        purpose: String::new(),
+        basis: String::new(),
+        assurance: String::new(),
+        matter: matter.id.to_string(),
+        case: case.to_string(),
+        step: String::new(),
+        fields: vec![],
+        status: String::new(),
+        height: 0,
+        time: 0,
+    };
+    let facts = match receipt.kind {
+        Kind::Call => link_call(&mut reader, matter, case, base)?,
+        Kind::Consent => link_consent(&mut reader, receipt, open, case, base)?,
+        Kind::Action => link_action(&mut reader, matter, case, base)?,
+        Kind::Decision => link_decision(&mut reader, case, base)?,
+    };
+    ensure(reader.events.is_empty(), "the receipt has an event too many")?;
+    Ok(facts)
+}
+
+fn link_call(reader: &mut Reader<'_>, matter: &PublishMatter, case: CaseId, base: Facts) -> Result<Facts, Rejected> {
+    let resource_event = reader.accepted(Role::Resource)?;
+    let Body::PublishResource(resource) = &resource_event.command().body else {
+        return reject("the Resource event publishes no resource");
+    };
+    let identify = reader.optional(Role::Identify);
+    let consent_event = reader.optional(Role::Consent);
+    let approval_event = reader.optional(Role::Approval);
+    let ask_event = reader.next(Role::Ask)?;
+    let Body::Ask(ask) = &ask_event.command().body else { return reject("the Ask event asks nothing") };
+    ensure(ask.case == case, "the call is of another case")?;
+    let asker = &ask_event.command().signer;
+    let declared = matter.needs.iter().find(|n| n.step == ask.step && &n.recipient == asker);
+    let Some(need) = declared else { return reject("the matter declares no such need") };
+    let of_resource = resource.id == need.resource
+        && resource.holder == need.holder
+        && resource_event.command().signer == need.holder;
+    ensure(of_resource, "the catalogue entry is of another resource")?;
+    let (basis, assurance) = match &need.basis {
+        NeedBasis::Consent => {
+            let assurance = check_consent_event(consent_event, identify, ask, need, case)?;
+            ("consent".to_string(), assurance)
+        }
+        NeedBasis::Statutory(id) => {
+            ensure(identify.is_none() && consent_event.is_none(), "a statutory call rests on no consent")?;
+            let citation = match approval_event.map(|e| (&e.command().body, &e.command().signer, &e.outcome)) {
+                Some((Body::ApproveBasis(a), signer, Outcome::Accepted(_)))
+                    if &a.id == id && signer == &need.holder && &a.asker == asker && a.resource == need.resource =>
+                {
+                    &a.citation
+                }
+                None if matches!(ask_event.outcome, Outcome::Refused(_)) => return refused(ask_event, need, base),
+                _ => return reject("the approval of the statutory basis is missing or another's"),
+            };
+            (format!("statutory: {citation}"), String::new())
+        }
+        NeedBasis::SelfAccess => {
+            ensure(consent_event.is_none(), "self-access rests on no consent")?;
+            ("self_access".to_string(), identified(identify, case, &need.party)?)
+        }
+    };
+    if !matches!(need.basis, NeedBasis::Statutory(_)) {
+        ensure(approval_event.is_none(), "only a statutory basis has an approval")?;
+    }
+    let mut facts = Facts { basis, assurance, ..call_facts(ask_event, need, base) };
+    if let Outcome::Refused(refusal) = ask_event.outcome {
+        facts.status = format!("refused: {}", refusal.code());
+        return Ok(facts);
+    }
+    facts.status = "granted".into();
+    let Some(answer_event) = reader.optional(Role::Answer) else { return Ok(facts) };
+    let call = CallId(command_id(&ask_event.signed).0);
+    let Body::Answer(answer) = &answer_event.command().body else { return reject("the Answer event answers nothing") };
+    ensure(answer.call == call && answer_event.command().signer == need.holder, "the answer is of another call")?;
+    facts.status = match (&answer_event.outcome, &answer.reply) {
+        (Outcome::Refused(refusal), _) => format!("answer refused: {}", refusal.code()),
+        (_, Reply::Declined(code)) => format!("declined: {code}"),
+        (_, Reply::Data { .. }) => "answered".into(),
+    };
+    let Some(confirm_event) = reader.optional(Role::Confirm) else { return Ok(facts) };
+    let Body::Confirm(confirm) = &confirm_event.command().body else { return reject("the Confirm event confirms nothing") };
+    let confirms = confirm.call == call
+        && &confirm_event.command().signer == asker
+        && matches!(confirm_event.outcome, Outcome::Accepted(_));
+    ensure(confirms, "the confirmation is of another call")?;
+    facts.status = if confirm.dispute.is_some() { "disputed" } else { "opened" }.into();
+    Ok(facts)
+}
+
+fn call_facts(ask: &Decoded, need: &Need, base: Facts) -> Facts {
+    Facts {
+        asker: need.recipient.to_string(),
+        holder: need.holder.to_string(),
+        purpose: need.purpose.zh.clone(),
+        step: need.step.to_string(),
+        fields: need.what.names().iter().map(ToString::to_string).collect(),
+        height: ask.header.height,
+        time: ask.header.time_ms,
+        ..base
+    }
+}
+
+fn refused(ask: &Decoded, need: &Need, base: Facts) -> Result<Facts, Rejected> {
+    let Outcome::Refused(refusal) = ask.outcome else { return reject("the call was not refused") };
+    Ok(Facts { status: format!("refused: {}", refusal.code()), ..call_facts(ask, need, base) })
+}
+
+/// Checks the consent a call rests on and returns its assurance.
+fn check_consent_event(
+    consent: Option<&Decoded>,
+    identify: Option<&Decoded>,
+    ask: &Ask,
+    need: &Need,
+    case: CaseId,
+) -> Result<String, Rejected> {
+    let Some(event) = consent else { return reject("the consent it rests on is missing") };
+    let Body::GiveConsent(given) = &event.command().body else { return reject("the Consent event gives no consent") };
+    let id = ConsentId(command_id(&event.signed).0);
+    ensure(ask.consent == Some(id) && given.terms.case == case, "the consent is of another call or case")?;
+    ensure(matches!(event.outcome, Outcome::Accepted(_)), "the consent was refused")?;
+    let covered = given.terms.role == need.party
+        && given.terms.items.iter().any(|i| {
+            i.step == need.step
+                && i.recipient == need.recipient
+                && i.holder == need.holder
+                && i.resource == need.resource
+                && i.what == need.what
+        });
+    ensure(covered, "the consent does not cover this call")?;
+    let assurance = identified(identify, case, &need.party)?;
+    check_consent_signature(identify, given)?;
+    Ok(assurance)
+}
+
+/// Checks who identified a party, and returns method and level.
+fn identified(identify: Option<&Decoded>, case: CaseId, role: &RoleId) -> Result<String, Rejected> {
+    let Some(event) = identify else { return reject("the identification it rests on is missing") };
+    let Body::Identify(identify) = &event.command().body else { return reject("the Identify event identifies nobody") };
+    let said = &identify.assertion;
+    let fits = said.case == case && &said.role == role && matches!(event.outcome, Outcome::Accepted(_));
+    ensure(fits, "the identification is of another case or party")?;
+    let signed = crypto::verify(&said.terminal, &said.signing_bytes(), &identify.signature);
+    ensure(signed, "the terminal's signature does not verify")?;
+    Ok(format!("{:?}/{:?}", said.method, said.level).to_lowercase())
+}
+
+fn check_consent_signature(identify: Option<&Decoded>, given: &GiveConsent) -> Result<(), Rejected> {
+    let Some(Body::Identify(identify)) = identify.map(|e| &e.command().body) else {
+        return reject("the identification it rests on is missing");
+    };
+    let said = &identify.assertion;
+    ensure(said.subject == given.terms.subject, "the consent is of another person than was identified")?;
+    let signed = crypto::verify(&said.signer, &given.terms.signing_bytes(), &given.signature);
+    ensure(signed, "the person's signature does not verify")
+}
+
+fn link_consent(
+    reader: &mut Reader<'_>,
+    receipt: &Receipt,
+    open: &OpenCase,
+    case: CaseId,
+    base: Facts,
+) -> Result<Facts, Rejected> {
+    let identify = reader.accepted(Role::Identify)?;
+    let event = reader.accepted(Role::Consent)?;
+    let Body::GiveConsent(given) = &event.command().body else { return reject("the Consent event gives no consent") };
+    ensure(given.terms.case == case, "the consent is of another case")?;
+    let party = open.parties.iter().find(|p| p.role == given.terms.role);
+    ensure(party.is_some_and(|p| p.subject == given.terms.subject), "the consent is of nobody in this case")?;
+    let assurance = identified(Some(identify), case, &given.terms.role)?;
+    check_consent_signature(Some(identify), given)?;
+    let text = crypto::hash("tongban/text/1", &[receipt.text.as_bytes()]);
+    ensure(text == given.terms.text, "the text is not the one that was signed")?;
+    let mut status = "given".to_string();
+    if let Some(withdraw) = reader.optional(Role::Withdraw) {
+        let Body::WithdrawConsent(w) = &withdraw.command().body else { return reject("nothing is withdrawn") };
+        let of_this = w.consent.0 == command_id(&event.signed).0 && matches!(withdraw.outcome, Outcome::Accepted(_));
+        ensure(of_this, "another consent was withdrawn")?;
+        status = "withdrawn".into();
+    }
+    let names = given.terms.items.iter().flat_map(|i| {
+        i.what.names().into_iter().map(move |n| format!("{} <- {}: {}.{n}", i.recipient, i.holder, i.resource))
+    });
+    Ok(Facts {
+        asker: event.command().signer.to_string(),
+        basis: "consent".into(),
+        assurance,
+        step: given.terms.role.to_string(),
+        fields: names.collect(),
+        status,
+        height: event.header.height,
+        time: event.header.time_ms,
+        ..base
+    })
+}
+
+fn link_action(reader: &mut Reader<'_>, matter: &PublishMatter, case: CaseId, base: Facts) -> Result<Facts, Rejected> {
+    let event = reader.next(Role::Request)?;
+    let Body::RequestAction(request) = &event.command().body else { return reject("nothing is requested") };
+    ensure(request.case == case, "the action is of another case")?;
+    let declared = matter.actions.iter().find(|a| a.0 == request.step);
+    let Some((_, performer, operation)) = declared else { return reject("the matter declares no such action") };
+    let mut facts = Facts {
+        asker: event.command().signer.to_string(),
+        holder: performer.to_string(),
+        purpose: operation.to_string(),
+        step: request.step.to_string(),
+        status: "requested".into(),
+        height: event.header.height,
+        time: event.header.time_ms,
+        ..base
+    };
+    if let Outcome::Refused(refusal) = event.outcome {
+        facts.status = format!("refused: {}", refusal.code());
+        return Ok(facts);
+    }
+    if let Some(report_event) = reader.optional(Role::Report) {
+        let Body::ReportAction(report) = &report_event.command().body else { return reject("nothing is reported") };
+        let of_this = report.action.0 == command_id(&event.signed).0
+            && &report_event.command().signer == performer
+            && matches!(report_event.outcome, Outcome::Accepted(_));
+        ensure(of_this, "the report is of another action")?;
+        facts.status = report.failure.as_ref().map_or("done".into(), |code| format!("failed: {code}"));
+    }
+    Ok(facts)
+}
+
+fn link_decision(reader: &mut Reader<'_>, case: CaseId, base: Facts) -> Result<Facts, Rejected> {
+    let event = reader.accepted(Role::Decide)?;
+    let Body::Decide(decide) = &event.command().body else { return reject("nothing is decided") };
+    ensure(decide.case == case, "the decision is of another case")?;
+    Ok(Facts {
+        asker: event.command().signer.to_string(),
+        step: decide.step.to_string(),
+        status: decide.result.to_string(),
+        height: event.header.height,
+        time: event.header.time_ms,
+        ..base
+    })
+}
