@@ -1,1 +1,20 @@
+//! Follows events, performs the steps due at this node and submits what comes of them.
+//!
+//! Deciding what is due is synchronous and pure ([`case`]); performing it is another loop ([`Flow`]). A node plays two
+//! parts: as holder it answers calls and performs actions, as handler it drives the cases of its matters.
 
+pub mod case;
+mod handler;
+mod holder;
+mod letter;
+mod package;
+mod receipts;
+mod run;
+mod vault;
+mod view;
+
+pub use handler::{CaseError, NewCase, Person};
+pub use package::{Basis, Package, PackageError, Step, StepKind};
+pub use run::{Flow, Settings};
+pub use view::CaseView;
+pub use vault::{Vault, VaultError, VaultFuture};

@@ -1,0 +1,304 @@
+//! The holder's and performer's part: answer granted calls, perform requested actions, release what is final.
+
+use crate::{
+    letter::{ActionResult, Message, Payload, Request, Task, payload_context, request_context, result_context, sealed_hash},
+    run::{Flow, FlowError, now_ms},
+};
+use crypto::{Opening, Salt};
+use gateway::{GatewayError, Source};
+use ledger::{ActionRecord, ActionState, CallRecord, CallState, CaseRecord, Key, MatterRecord};
+use model::*;
+use std::collections::{BTreeMap, HashSet};
+use tracing::{info, warn};
+
+/// Unfinished business of a holder.
+#[derive(Default)]
+pub(crate) struct Holder {
+    /// Granted calls to this holder without an answer.
+    granted: BTreeMap<CallId, (Ask, DepartmentId)>,
+    /// Requested actions of this performer without a report.
+    requested: BTreeMap<ActionId, (RequestAction, DepartmentId)>,
+    /// Answers of this holder without a confirmation, with the block time they became final.
+    unconfirmed: BTreeMap<CallId, u64>,
+    /// Calls and actions being worked on.
+    busy: HashSet<[u8; 32]>,
+}
+
+impl<S: Source> Flow<S> {
+    fn holder(&self) -> std::sync::MutexGuard<'_, Holder> {
+        self.holder.lock().expect("no holder of this lock panics")
+    }
+
+    /// Keeps the list of unfinished business. Which calls are this department's shows when they are looked up.
+    pub(crate) fn follow_as_holder(&self, event: &Event) {
+        let signer = &event.command.command.signer;
+        let mine = signer == &self.me;
+        let accepted = matches!(event.outcome, Outcome::Accepted(_));
+        let mut holder = self.holder();
+        match &event.command.command.body {
+            Body::Ask(c) if accepted => {
+                holder.granted.insert(CallId(event.id.0), (c.clone(), signer.clone()));
+            }
+            Body::Answer(c) => {
+                if accepted {
+                    holder.granted.remove(&c.call);
+                }
+                if mine && accepted && matches!(c.reply, Reply::Data { .. }) {
+                    holder.unconfirmed.insert(c.call, event.time_ms);
+                    drop(holder);
+                    // Sealed: the answer is final, and only now does the payload leave
+                    self.spawn_release(c.call);
+                } else if mine && !accepted {
+                    holder.granted.remove(&c.call);
+                    drop(holder);
+                    info!(call = %c.call.short(), "an answer was refused by the ledger; its payload is destroyed");
+                    self.spawn_destroy(c.call);
+                }
+            }
+            Body::Confirm(c) if accepted => {
+                holder.unconfirmed.remove(&c.call);
+            }
+            Body::Lapse(c) if accepted => {
+                holder.unconfirmed.remove(&c.call);
+            }
+            Body::RequestAction(c) if accepted => {
+                holder.requested.insert(ActionId(event.id.0), (c.clone(), signer.clone()));
+            }
+            Body::ReportAction(c) if accepted => {
+                holder.requested.remove(&c.action);
+                drop(holder);
+                if mine {
+                    self.spawn_result(c.action);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Keeps a sealed request or task until the ledger grants it.
+    pub(crate) async fn take_request(&self, id: [u8; 32], sealed: Vec<u8>) -> Result<(), FlowError> {
+        let place = format!("request/{}", CallId(id));
+        if self.vault.get(&place).await?.is_none() {
+            self.vault.put(&place, &sealed).await?;
+        }
+        self.work_as_holder();
+        Ok(())
+    }
+
+    /// Starts answering and performing what is granted and known.
+    pub(crate) fn work_as_holder(&self) {
+        let (calls, actions) = {
+            let mut holder = self.holder();
+            let calls: Vec<_> = holder.granted.iter().map(|(id, c)| (*id, c.clone())).collect();
+            let actions: Vec<_> = holder.requested.iter().map(|(id, c)| (*id, c.clone())).collect();
+            let calls: Vec<_> = calls.into_iter().filter(|(id, _)| holder.busy.insert(id.0)).collect();
+            let actions: Vec<_> = actions.into_iter().filter(|(id, _)| holder.busy.insert(id.0)).collect();
+            (calls, actions)
+        };
+        for (id, (ask, asker)) in calls {
+            let flow = self.clone();
+            tokio::spawn(async move {
+                match flow.answer(id, &ask, &asker).await {
+                    Ok(true) => drop(flow.holder().granted.remove(&id)),
+                    Ok(false) => {}
+                    Err(e) => warn!(call = %id.short(), error = %e, "a call could not be answered yet"),
+                }
+                flow.holder().busy.remove(&id.0);
+            });
+        }
+        for (id, (request, handler)) in actions {
+            let flow = self.clone();
+            tokio::spawn(async move {
+                match flow.perform(id, &request, &handler).await {
+                    Ok(true) => drop(flow.holder().requested.remove(&id)),
+                    Ok(false) => {}
+                    Err(e) => warn!(action = %id.short(), error = %e, "an action could not be performed yet"),
+                }
+                flow.holder().busy.remove(&id.0);
+            });
+        }
+    }
+
+    /// Answers one granted call. False: not now (nothing to do here, or its request has not come).
+    async fn answer(&self, id: CallId, ask: &Ask, asker: &DepartmentId) -> Result<bool, FlowError> {
+        let Some(call) = self.chain.record::<CallRecord>(&Key::Call(id)).await? else { return Ok(false) };
+        if call.holder != self.me || call.state != CallState::Granted {
+            return Ok(true);
+        }
+        let Some(sealed) = self.vault.get(&format!("request/{id}")).await? else { return Ok(false) };
+        let case: CaseRecord = self.record(Key::Case(ask.case)).await?;
+        let matter: MatterRecord = self.record(Key::Matter(case.matter.clone(), case.version)).await?;
+        let need = matter.published.needs.iter().find(|n| n.step == ask.step);
+        let need = need.ok_or(FlowError::Inconsistent("a granted call is not declared by its matter"))?;
+        let reply = match self.check_request(ask, asker, &case, need, &sealed) {
+            Err(code) => {
+                warn!(call = %id.short(), %code, "a granted call does not fit what came with it; it is declined");
+                Reply::Declined(code)
+            }
+            Ok(request) => match self.gateway.answer(&need.resource, &need.what, &request.subject, &request.parameters).await {
+                Ok(values) => self.seal_payload(id, asker, values).await?,
+                Err(e) => match e.code() {
+                    Some(code) => Reply::Declined(code.parse().expect("codes are names")),
+                    None => {
+                        warn!(call = %id.short(), error = %e, "the source did not serve; trying again");
+                        return Ok(false);
+                    }
+                },
+            },
+        };
+        self.vault.erase(&format!("request/{id}")).await?;
+        self.submit(Body::Answer(Answer { call: id, reply }))?;
+        Ok(true)
+    }
+
+    /// The subject is bound through the call, the identity assertion and the consent: all open to the same identifier.
+    fn check_request(&self, ask: &Ask, asker: &DepartmentId, case: &CaseRecord, need: &Need, sealed: &[u8]) -> Result<Request, Code> {
+        let code = |text: &str| text.parse::<Code>().expect("a name");
+        if sealed_hash(sealed) != ask.sealed {
+            return Err(code("request_changed"));
+        }
+        let context = request_context(ask.case, &ask.step, asker, &self.me);
+        let plain = crypto::open(&self.keys.seal, &context, sealed).map_err(|_| code("request_unreadable"))?;
+        let request: Request = decode(&plain).map_err(|_| code("request_unreadable"))?;
+        if request.commitment() != ask.subject {
+            return Err(code("subject_mismatch"));
+        }
+        if need.basis == NeedBasis::Consent || need.basis == NeedBasis::SelfAccess {
+            let party = case.parties.iter().find(|p| p.party.role == need.party).ok_or(code("no_such_party"))?;
+            let opening = request.party.as_ref().ok_or(code("subject_unbound"))?;
+            let same = opening.name == "party"
+                && opening.commitment() == party.party.subject
+                && opening.value == request.subject;
+            if !same || party.identified.is_none() {
+                return Err(code("subject_mismatch"));
+            }
+        }
+        Ok(request)
+    }
+
+    async fn seal_payload(&self, id: CallId, asker: &DepartmentId, values: Vec<(FieldId, String)>) -> Result<Reply, FlowError> {
+        let openings: Vec<_> = values.into_iter().map(|(name, value)| Opening::fresh(name.as_str(), value)).collect();
+        let commitments = openings.iter().map(Opening::commitment).collect();
+        let as_of_ms = now_ms();
+        let payload = encode(&Payload { call: id, as_of_ms, openings });
+        let to = self.member(asker)?;
+        let sealed = crypto::seal(&to.seal_key, &payload_context(id, asker), &payload)?;
+        self.vault.put(&format!("payload/{id}"), &sealed).await?;
+        Ok(Reply::Data { commitments, payload: sealed_hash(&sealed), as_of_ms })
+    }
+
+    fn spawn_release(&self, call: CallId) {
+        let flow = self.clone();
+        tokio::spawn(async move {
+            let released = async {
+                let Some(record) = flow.chain.record::<CallRecord>(&Key::Call(call)).await? else { return Ok(()) };
+                flow.release_again(record.asker, call).await
+            };
+            if let Err(e) = released.await {
+                warn!(call = %call.short(), error = %e, "a payload could not be released; the asker will fetch it");
+            }
+        });
+    }
+
+    /// Sends a payload whose answer is final on this node, to its asker only.
+    pub(crate) async fn release_again(&self, to: DepartmentId, call: CallId) -> Result<(), FlowError> {
+        let Some(record) = self.chain.record::<CallRecord>(&Key::Call(call)).await? else { return Ok(()) };
+        let is_final = matches!(record.state, CallState::Answered { .. } | CallState::Opened | CallState::Disputed);
+        if record.holder != self.me || record.asker != to || !is_final {
+            return Ok(());
+        }
+        if let Some(sealed) = self.vault.get(&format!("payload/{call}")).await? {
+            self.post(&to, &Message::Payload { call, sealed });
+        }
+        Ok(())
+    }
+
+    fn spawn_destroy(&self, call: CallId) {
+        let flow = self.clone();
+        tokio::spawn(async move {
+            if let Err(e) = flow.vault.erase(&format!("payload/{call}")).await {
+                warn!(call = %call.short(), error = %e, "a refused payload could not be destroyed");
+            }
+        });
+    }
+
+    /// Performs one requested action, once. False: not now.
+    async fn perform(&self, id: ActionId, request: &RequestAction, handler: &DepartmentId) -> Result<bool, FlowError> {
+        let Some(action) = self.chain.record::<ActionRecord>(&Key::Action(id)).await? else { return Ok(false) };
+        if action.performer != self.me || action.state != ActionState::Requested {
+            return Ok(true);
+        }
+        let Some(sealed) = self.vault.get(&format!("request/{}", CallId(id.0))).await? else { return Ok(false) };
+        let case: CaseRecord = self.record(Key::Case(request.case)).await?;
+        let matter: MatterRecord = self.record(Key::Matter(case.matter, case.version)).await?;
+        let declared = matter.published.actions.iter().find(|a| a.0 == request.step);
+        let (_, _, operation) = declared.ok_or(FlowError::Inconsistent("a requested action is not declared"))?;
+        let context = request_context(request.case, &request.step, handler, &self.me);
+        let task: Option<Task> = (sealed_hash(&sealed) == request.sealed)
+            .then(|| crypto::open(&self.keys.seal, &context, &sealed).ok())
+            .flatten()
+            .and_then(|plain| decode(&plain).ok())
+            .filter(|task: &Task| task.commitment() == request.parameters);
+        let key = format!("{}/{}", request.case, request.step);
+        let (failure, values) = match task {
+            None => (Some("request_changed".to_owned()), BTreeMap::new()),
+            Some(task) => match self.gateway.perform(operation, &key, &task.parameters).await {
+                Ok(values) => (None, values),
+                Err(e @ GatewayError::Source(gateway::SourceError::RowCount { .. })) => {
+                    warn!(action = %id.short(), error = %e, "an action was undone");
+                    (Some("row_count".to_owned()), BTreeMap::new())
+                }
+                Err(e) => match e.code() {
+                    Some(code) => (Some(code.to_owned()), BTreeMap::new()),
+                    None => return Ok(false),
+                },
+            },
+        };
+        let result = ActionResult { salt: Salt::random(), values };
+        self.vault.put(&format!("result/{id}"), &encode(&result)).await?;
+        let failure = failure.map(|code| code.parse().expect("codes are names"));
+        self.submit(Body::ReportAction(ReportAction { action: id, failure, result: result.commitment() }))?;
+        self.vault.erase(&format!("request/{}", CallId(id.0))).await?;
+        Ok(true)
+    }
+
+    fn spawn_result(&self, id: ActionId) {
+        let flow = self.clone();
+        tokio::spawn(async move {
+            let sent = async {
+                let record: ActionRecord = flow.record(Key::Action(id)).await?;
+                let case: CaseRecord = flow.record(Key::Case(record.case)).await?;
+                let Some(result) = flow.vault.get(&format!("result/{id}")).await? else { return Ok(()) };
+                let to = flow.member(&case.handler)?;
+                let sealed = crypto::seal(&to.seal_key, &result_context(id, &case.handler), &result)?;
+                flow.post(&case.handler, &Message::Result { action: id, sealed });
+                Ok::<_, FlowError>(())
+            };
+            if let Err(e) = sent.await {
+                warn!(action = %id.short(), error = %e, "an action's result could not be sent");
+            }
+        });
+    }
+
+    /// Records silence: answers whose confirmation deadline has passed.
+    pub(crate) fn record_silence(&self) -> Result<(), FlowError> {
+        let now = now_ms();
+        let overdue: Vec<_> = {
+            let mut holder = self.holder();
+            let overdue = holder.unconfirmed.iter().filter(|(_, at)| **at + ledger::CONFIRM_WITHIN_MS + 1_000 < now);
+            let overdue: Vec<_> = overdue.map(|(id, _)| *id).collect();
+            for id in &overdue {
+                holder.unconfirmed.remove(id);
+            }
+            overdue
+        };
+        for call in overdue {
+            self.submit(Body::Lapse(Lapse { call }))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn record<T: borsh::BorshDeserialize>(&self, key: Key) -> Result<T, FlowError> {
+        self.chain.record(&key).await?.ok_or(FlowError::Inconsistent("a record the ledger must hold is missing here"))
+    }
+}

@@ -1,0 +1,125 @@
+//! Putting receipts together from the events of a case.
+
+use crate::{
+    case::Case,
+    package::{Basis, Package},
+    run::{Flow, FlowError},
+};
+use gateway::Source;
+use model::*;
+use proof::{Kind, Receipt, Role};
+
+impl<S: Source> Flow<S> {
+    /// Every receipt of a case: a name (`call-deed`, `consent-seller`) and the file.
+    pub async fn receipts(&self, id: CaseId) -> Result<Vec<(String, Receipt)>, chain::ChainError> {
+        let plans = {
+            let state = self.lock();
+            let Some(case) = state.cases.get(&id) else { return Ok(Vec::new()) };
+            let Some(package) = self.packages.get(&case.matter) else { return Ok(Vec::new()) };
+            let matter = state.published.matters.get(&case.matter).copied();
+            let resource = |id: &ResourceId| state.published.resources.get(id).map(|r| r.0);
+            let approval = |holder: &DepartmentId, id: &ApprovalId| {
+                state.published.approvals.get(&(holder.clone(), id.clone())).copied()
+            };
+            let Some(matter) = matter else { return Ok(Vec::new()) };
+            plan(case, package, matter, resource, approval)
+        };
+        let mut receipts = Vec::new();
+        for (name, kind, terms, events) in plans {
+            let text = match &terms {
+                Some(terms) => match self.consent_text_of(terms) {
+                    Some(text) => text,
+                    None => continue,
+                },
+                None => String::new(),
+            };
+            let mut proofs = Vec::with_capacity(events.len());
+            for (role, id) in events {
+                proofs.push(self.chain.prove(id, role).await?);
+            }
+            let chain_id = self.chain.rules().chain;
+            receipts.push((name, Receipt { format: 1, kind, chain_id, text, events: proofs }));
+        }
+        Ok(receipts)
+    }
+
+    /// One receipt of a case.
+    pub async fn receipt(&self, id: CaseId, name: &str) -> Result<Option<Receipt>, chain::ChainError> {
+        Ok(self.receipts(id).await?.into_iter().find(|(n, _)| n == name).map(|(_, r)| r))
+    }
+}
+
+type Plan = (String, Kind, Option<ConsentTerms>, Vec<(Role, CommandId)>);
+
+/// Which events each receipt of a case holds, in the order of `docs/receipt.md`.
+fn plan(
+    case: &Case,
+    package: &Package,
+    matter: CommandId,
+    resource: impl Fn(&ResourceId) -> Option<CommandId>,
+    approval: impl Fn(&DepartmentId, &ApprovalId) -> Option<CommandId>,
+) -> Vec<Plan> {
+    let base = || vec![(Role::Matter, matter), (Role::Case, CommandId(case.id.0))];
+    let mut plans: Vec<Plan> = Vec::new();
+    for (role, (consent, terms, withdrawn)) in &case.consents {
+        let Some((identify, _)) = case.identified.get(role) else { continue };
+        let mut events = base();
+        events.extend([(Role::Identify, *identify), (Role::Consent, *consent)]);
+        events.extend(withdrawn.map(|w| (Role::Withdraw, w)));
+        plans.push((format!("consent-{role}"), Kind::Consent, Some(terms.clone()), events));
+    }
+    for (step_id, call) in &case.calls {
+        let call_events = || {
+            let step = package.step(step_id)?;
+            let mut events = base();
+            events.push((Role::Resource, resource(step.resource.as_ref()?)?));
+            let party = step.party.as_ref()?;
+            match step.basis.as_ref()? {
+                Basis::Consent => {
+                    events.push((Role::Identify, case.identified.get(party)?.0));
+                    events.push((Role::Consent, CommandId(call.consent?.0)));
+                }
+                Basis::SelfAccess => events.push((Role::Identify, case.identified.get(party)?.0)),
+                Basis::Statutory(id) => events.push((Role::Approval, approval(step.holder.as_ref()?, id)?)),
+            }
+            events.push((Role::Ask, CommandId(call.id.0)));
+            events.extend(call.answer.as_ref().map(|(id, _)| (Role::Answer, *id)));
+            events.extend(call.confirm.map(|id| (Role::Confirm, id)));
+            Some(events)
+        };
+        if let Some(events) = call_events() {
+            plans.push((format!("call-{step_id}"), Kind::Call, None, events));
+        }
+    }
+    for (step, action) in &case.actions {
+        let mut events = base();
+        events.push((Role::Request, CommandId(action.id.0)));
+        events.extend(action.report.as_ref().map(|(id, _)| (Role::Report, *id)));
+        plans.push((format!("action-{step}"), Kind::Action, None, events));
+    }
+    for (step, (id, _)) in &case.decisions {
+        let mut events = base();
+        events.push((Role::Decide, *id));
+        plans.push((format!("decision-{step}"), Kind::Decision, None, events));
+    }
+    plans
+}
+
+impl From<FlowError> for chain::ChainError {
+    fn from(error: FlowError) -> Self {
+        match error {
+            FlowError::Chain(e) => e,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl From<FlowError> for crate::CaseError {
+    fn from(error: FlowError) -> Self {
+        match error {
+            FlowError::Chain(e) => Self::Chain(e),
+            FlowError::Vault(e) => Self::Vault(e),
+            FlowError::Seal(_) | FlowError::Inconsistent(_) => Self::Unknown("step"),
+        }
+    }
+}

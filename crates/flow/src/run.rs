@@ -1,0 +1,350 @@
+//! The loop of a node: final events and other nodes' messages in, commands and messages out.
+
+use crate::{
+    case::Case,
+    holder::Holder,
+    letter::Message,
+    package::Package,
+    vault::{Vault, VaultError},
+};
+use bytes::Bytes;
+use chain::{BlockEvents, Chain, ChainError, Letter};
+use crypto::Keys;
+use gateway::{Gateway, Source};
+use model::*;
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, warn};
+
+/// How often unfinished business is looked at again.
+const TICK: Duration = Duration::from_millis(500);
+/// How long commands of this node stay valid.
+const COMMAND_LIFETIME_MS: u64 = 3_600_000;
+
+/// What a node's flow needs.
+pub struct Settings<S> {
+    /// The ledger.
+    pub chain: Chain,
+    /// This department.
+    pub department: DepartmentId,
+    /// Its keys.
+    pub keys: Keys,
+    /// Its vault.
+    pub vault: Arc<dyn Vault>,
+    /// Its gateway.
+    pub gateway: Arc<Gateway<S>>,
+    /// The packages it knows, as handler.
+    pub packages: Vec<Package>,
+    /// Messages from other nodes.
+    pub letters: mpsc::Receiver<Letter>,
+}
+
+/// What the ledger published, by name: the command that published it last.
+#[derive(Default)]
+pub(crate) struct Published {
+    pub(crate) resources: HashMap<ResourceId, (CommandId, Resource)>,
+    pub(crate) matters: HashMap<(MatterId, u32), CommandId>,
+    pub(crate) approvals: HashMap<(DepartmentId, ApprovalId), CommandId>,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) cases: BTreeMap<CaseId, Case>,
+    pub(crate) published: Published,
+    /// Steps for which a command is under way, so that none is submitted twice.
+    pub(crate) under_way: HashSet<(CaseId, StepId)>,
+    /// Decisions that wait for a person: the rule's result.
+    pub(crate) unconfirmed: BTreeMap<CaseId, (StepId, Code)>,
+    pub(crate) calls: HashMap<CallId, (CaseId, StepId)>,
+    pub(crate) actions: HashMap<ActionId, (CaseId, StepId)>,
+    pub(crate) consents: HashMap<ConsentId, CaseId>,
+}
+
+/// A node's flow. Cloning is cheap.
+pub struct Flow<S: Source> {
+    pub(crate) chain: Chain,
+    pub(crate) me: DepartmentId,
+    pub(crate) keys: Keys,
+    pub(crate) vault: Arc<dyn Vault>,
+    pub(crate) gateway: Arc<Gateway<S>>,
+    pub(crate) packages: Arc<BTreeMap<(MatterId, u32), Package>>,
+    pub(crate) state: Arc<Mutex<State>>,
+    pub(crate) holder: Arc<Mutex<Holder>>,
+    /// Grows with every change of a case, for whoever waits.
+    pub(crate) changes: watch::Sender<u64>,
+    /// The height up to which events were taken in.
+    pub(crate) followed: watch::Sender<u64>,
+}
+
+impl<S: Source> Clone for Flow<S> {
+    fn clone(&self) -> Self {
+        Self {
+            chain: self.chain.clone(),
+            me: self.me.clone(),
+            keys: self.keys.clone(),
+            vault: self.vault.clone(),
+            gateway: self.gateway.clone(),
+            packages: self.packages.clone(),
+            state: self.state.clone(),
+            holder: self.holder.clone(),
+            changes: self.changes.clone(),
+            followed: self.followed.clone(),
+        }
+    }
+}
+
+/// Milliseconds since 1970 by this machine's clock.
+pub(crate) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+impl<S: Source> Flow<S> {
+    /// Starts following the ledger; returns the handle and the task that runs until the chain stops.
+    pub fn start(settings: Settings<S>) -> (Self, tokio::task::JoinHandle<()>) {
+        let packages = settings.packages.into_iter().map(|p| ((p.id.clone(), p.version), p)).collect();
+        let flow = Self {
+            chain: settings.chain,
+            me: settings.department,
+            keys: settings.keys,
+            vault: settings.vault,
+            gateway: settings.gateway,
+            packages: Arc::new(packages),
+            state: Arc::default(),
+            holder: Arc::default(),
+            changes: watch::Sender::new(0),
+            followed: watch::Sender::new(0),
+        };
+        let task = tokio::spawn(flow.clone().run(settings.letters));
+        (flow, task)
+    }
+
+    /// The ledger.
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// Changes whenever a case does.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
+    }
+
+    async fn run(self, mut letters: mpsc::Receiver<Letter>) {
+        let mut events = self.chain.events(1);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                block = events.next() => match block {
+                    Ok(block) => {
+                        let caught_up = block.height >= self.chain.height();
+                        if let Err(e) = self.take_in(&block).await {
+                            warn!(error = %e, height = block.height, "the vault could not be read; a case may lag");
+                        }
+                        if caught_up && !block.events.is_empty() {
+                            self.work();
+                        }
+                    }
+                    Err(ChainError::Stopped) => return,
+                    Err(e) => {
+                        warn!(error = %e, "a final block could not be read; trying again");
+                        tokio::time::sleep(TICK).await;
+                    }
+                },
+                Some(letter) = letters.recv() => self.receive(letter),
+                _ = tick.tick() => {
+                    self.remind();
+                    self.work();
+                }
+            }
+        }
+    }
+
+    /// Starts whatever is due, without waiting for it.
+    fn work(&self) {
+        self.work_as_holder();
+        self.work_as_handler();
+    }
+
+    /// Sends again what may have been lost.
+    fn remind(&self) {
+        let flow = self.clone();
+        tokio::spawn(async move {
+            if let Err(e) = flow.repeat_requests().await {
+                debug!(error = %e, "a reminder could not be sent");
+            }
+        });
+    }
+
+    fn receive(&self, letter: Letter) {
+        let Ok(message) = model::decode::<Message>(&letter.bytes) else {
+            warn!(from = %letter.from, "a message from another node is malformed; it was dropped");
+            return;
+        };
+        let flow = self.clone();
+        tokio::spawn(async move {
+            let from = letter.from.clone();
+            if let Err(e) = flow.handle(letter.from, message).await {
+                warn!(%from, error = %e, "a message from another node could not be handled");
+            }
+        });
+    }
+
+    async fn handle(&self, from: DepartmentId, message: Message) -> Result<(), FlowError> {
+        match message {
+            Message::Request { call, sealed } => self.take_request(call.0, sealed).await?,
+            Message::Task { action, sealed } => self.take_request(action.0, sealed).await?,
+            Message::Fetch { call } => self.release_again(from, call).await?,
+            Message::Payload { call, sealed } => self.open_payload(call, sealed).await?,
+            Message::Result { action, sealed } => self.take_result(action, sealed).await?,
+        }
+        Ok(())
+    }
+
+    /// Folds one block into what this node knows.
+    async fn take_in(&self, block: &BlockEvents) -> Result<(), VaultError> {
+        let mut changed = false;
+        for event in &block.events {
+            changed |= self.take_in_event(event).await?;
+        }
+        self.followed.send_replace(block.height);
+        if changed {
+            self.changes.send_modify(|n| *n += 1);
+        }
+        Ok(())
+    }
+
+    async fn take_in_event(&self, event: &Event) -> Result<bool, VaultError> {
+        self.follow_as_holder(event);
+        let Outcome::Accepted(_) = event.outcome else { return Ok(false) };
+        let signer = &event.command.command.signer;
+        {
+            let mut state = self.lock();
+            match &event.command.command.body {
+                Body::PublishResource(r) => {
+                    state.published.resources.insert(r.id.clone(), (event.id, r.clone()));
+                }
+                Body::PublishMatter(m) => {
+                    state.published.matters.insert((m.id.clone(), m.version), event.id);
+                }
+                Body::ApproveBasis(a) => {
+                    state.published.approvals.insert((signer.clone(), a.id.clone()), event.id);
+                }
+                Body::OpenCase(open) if signer == &self.me => {
+                    state.cases.insert(CaseId(event.id.0), Case::opened(event, open));
+                }
+                Body::Ask(c) if signer == &self.me => {
+                    state.calls.insert(CallId(event.id.0), (c.case, c.step.clone()));
+                }
+                Body::RequestAction(c) if signer == &self.me => {
+                    state.actions.insert(ActionId(event.id.0), (c.case, c.step.clone()));
+                }
+                Body::GiveConsent(c) if signer == &self.me => {
+                    state.consents.insert(ConsentId(event.id.0), c.terms.case);
+                }
+                _ => {}
+            }
+        }
+        let Some(id) = self.case_of(event) else { return Ok(false) };
+        if matches!(&event.command.command.body, Body::OpenCase(_)) {
+            let values = self.case_values(id).await?;
+            if let Some(case) = self.lock().cases.get_mut(&id) {
+                case.values = values;
+            }
+            return Ok(true);
+        }
+        let reopened = match &event.command.command.body {
+            Body::Answer(c) => self.opened_before(c.call).await?,
+            _ => None,
+        };
+        let mut state = self.lock();
+        let State { cases, under_way, .. } = &mut *state;
+        let Some(case) = cases.get_mut(&id) else { return Ok(false) };
+        let Some(package) = self.packages.get(&case.matter) else { return Ok(false) };
+        if let Body::Ask(Ask { step, .. })
+        | Body::RequestAction(RequestAction { step, .. })
+        | Body::Decide(Decide { step, .. })
+        | Body::SettleCase(SettleCase { step, .. }) = &event.command.command.body
+        {
+            under_way.remove(&(id, step.clone()));
+        }
+        case.apply(event, package);
+        if let Some((step, values, commitments)) = reopened {
+            case.opened_here(&step, values, commitments, event.time_ms);
+        }
+        Ok(true)
+    }
+
+    /// The case of this node's an event belongs to.
+    fn case_of(&self, event: &Event) -> Option<CaseId> {
+        let state = self.lock();
+        let id = match &event.command.command.body {
+            Body::OpenCase(_) => CaseId(event.id.0),
+            Body::Identify(c) => c.assertion.case,
+            Body::GiveConsent(c) => c.terms.case,
+            Body::WithdrawConsent(c) => *state.consents.get(&c.consent)?,
+            Body::Ask(c) => c.case,
+            Body::Answer(c) => state.calls.get(&c.call)?.0,
+            Body::Confirm(c) => state.calls.get(&c.call)?.0,
+            Body::RequestAction(c) => c.case,
+            Body::ReportAction(c) => state.actions.get(&c.action)?.0,
+            Body::Decide(c) => c.case,
+            Body::SettleCase(c) => c.case,
+            _ => return None,
+        };
+        state.cases.contains_key(&id).then_some(id)
+    }
+
+    /// Signs a command of this department.
+    pub(crate) fn sign(&self, body: Body) -> (CommandId, Bytes) {
+        let command = Command {
+            chain: self.chain.rules().chain,
+            signer: self.me.clone(),
+            nonce: u64::from_le_bytes(crypto::random()),
+            expires_ms: now_ms() + COMMAND_LIFETIME_MS,
+            body,
+        };
+        let signed = crypto::signed(&self.keys.command, command);
+        (crypto::command_id(&signed), encode(&signed).into())
+    }
+
+    /// Signs and submits a command; it goes on being told to the validators until it is ordered.
+    pub(crate) fn submit(&self, body: Body) -> Result<CommandId, FlowError> {
+        let (_, bytes) = self.sign(body);
+        Ok(self.chain.submit(vec![bytes]).remove(0).map_err(ChainError::from)?)
+    }
+
+    /// Submits a command of this department and waits until it is final.
+    pub async fn submit_and_wait(&self, body: Body, patience: Duration) -> Result<Event, ChainError> {
+        let (_, bytes) = self.sign(body);
+        self.chain.submit_and_wait(vec![bytes], patience).await.remove(0)
+    }
+
+    pub(crate) fn post(&self, to: &DepartmentId, message: &Message) {
+        self.chain.post(to.clone(), encode(message));
+    }
+
+    pub(crate) fn member(&self, id: &DepartmentId) -> Result<Member, FlowError> {
+        self.chain.rules().genesis.member(id).cloned().ok_or(FlowError::Inconsistent("no such member"))
+    }
+}
+
+/// Why a step could not be performed now. Never holds personal data.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FlowError {
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    #[error("a message could not be sealed or opened: {0}")]
+    Seal(#[from] crypto::SealError),
+    #[error("{0}")]
+    Inconsistent(&'static str),
+}

@@ -1,0 +1,79 @@
+//! Where a department's data is: one trait, real drivers behind it.
+
+use crate::transform::Stored;
+use model::FieldId;
+use std::collections::BTreeMap;
+
+pub mod sqlite;
+
+/// Why a source did not answer. Never holds a value.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// It cannot be reached, or it failed.
+    #[error("the database failed: {0}")]
+    Failed(String),
+    /// It took longer than allowed.
+    #[error("the database did not answer in time")]
+    TimedOut,
+    /// A write affected another number of rows than declared; everything was undone.
+    #[error("a statement of the action would have changed {found} rows where {expected} were declared; nothing was changed")]
+    RowCount {
+        /// As declared.
+        expected: u64,
+        /// As found.
+        found: u64,
+    },
+}
+
+/// A compiled read: fixed text, one bind for each condition.
+#[derive(Clone, Debug)]
+pub struct Select {
+    pub(crate) table: String,
+    /// Columns to read, and whether as bytes.
+    pub(crate) columns: Vec<(String, bool)>,
+    /// Columns compared for equality, in bind order.
+    pub(crate) conditions: Vec<String>,
+    /// The most rows to read.
+    pub(crate) limit: u64,
+}
+
+/// A compiled write.
+#[derive(Clone, Debug)]
+pub struct Write {
+    pub(crate) table: String,
+    pub(crate) insert: bool,
+    pub(crate) set: Vec<(String, Stored)>,
+    pub(crate) pick: Vec<(String, Stored)>,
+    pub(crate) expect: u64,
+}
+
+/// The outcome of an idempotent write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It was done now.
+    Now,
+    /// It had been done before, with this result.
+    Before(BTreeMap<FieldId, String>),
+}
+
+/// A department's own database.
+pub trait Source: Send + Sync + 'static {
+    /// The columns of a table or view, or an empty list where there is none.
+    fn columns(&self, table: &str) -> impl Future<Output = Result<Vec<String>, SourceError>> + Send;
+
+    /// Reads at most `limit` rows. Read-only; ends within the source's time limit.
+    fn select(
+        &self,
+        select: &Select,
+        binds: &[Stored],
+    ) -> impl Future<Output = Result<Vec<Vec<Option<Stored>>>, SourceError>> + Send;
+
+    /// Runs writes in one transaction, once for each `key`: a repeated key changes nothing and returns the first
+    /// result. Any row count other than declared undoes everything.
+    fn write_once(
+        &self,
+        key: &str,
+        writes: &[Write],
+        result: &BTreeMap<FieldId, String>,
+    ) -> impl Future<Output = Result<Written, SourceError>> + Send;
+}

@@ -1,0 +1,553 @@
+//! `/api/v1`: handlers parse, call and convert; errors are problem details (RFC 9457).
+
+use crate::DemoDoor;
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Path, Query, Request, State},
+    http::{HeaderMap, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use flow::{CaseError, Flow, NewCase};
+use gateway::Sqlite;
+use model::*;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use utoipa::{OpenApi, ToSchema};
+
+/// The largest request body: 8 MiB.
+const BODY_BYTES_MAX: usize = 8 << 20;
+/// The longest a submission waits for finality.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// What handlers share.
+pub struct Served {
+    /// The node's flow.
+    pub flow: Flow<Sqlite>,
+    /// The department.
+    pub department: DepartmentId,
+    /// The bearer token for case work.
+    pub token: Option<String>,
+    /// The demo door, in the demo only.
+    pub door: Option<DemoDoor>,
+}
+
+pub(crate) type Shared = State<Arc<Served>>;
+
+/// An error as every caller sees it (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Problem {
+    /// A URI that names the kind of problem.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What it is, in a few words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// The stable code.
+    pub code: String,
+    /// What happened, without personal data.
+    pub detail: String,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
+        Self {
+            kind: format!("urn:tongban:problem:{code}"),
+            title: code.replace('_', " "),
+            status: status.as_u16(),
+            code: code.into(),
+            detail: detail.into(),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+    }
+}
+
+impl From<CaseError> for Problem {
+    fn from(e: CaseError) -> Self {
+        let detail = e.to_string();
+        match e {
+            CaseError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, "not_found", detail),
+            CaseError::Invalid { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail),
+            CaseError::Refused(refusal) => Self::new(StatusCode::CONFLICT, refusal.code(), detail),
+            CaseError::Chain(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "ledger_unavailable", detail),
+            CaseError::Vault(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "vault_unavailable", detail),
+        }
+    }
+}
+
+impl From<chain::ChainError> for Problem {
+    fn from(e: chain::ChainError) -> Self {
+        CaseError::Chain(e).into()
+    }
+}
+
+fn bad(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail)
+}
+
+fn parse<T: std::str::FromStr<Err = IdError>>(text: &str) -> Result<T, Problem> {
+    text.parse().map_err(|e: IdError| bad(e.to_string()))
+}
+
+/// How the node and its ledger stand.
+#[derive(Serialize, ToSchema)]
+pub struct Status {
+    /// The ledger.
+    pub chain_id: String,
+    /// This node's department.
+    pub department: String,
+    /// The departments of the consortium.
+    pub departments: Vec<String>,
+    /// How many of them vote.
+    pub validators: usize,
+    /// The newest final height here.
+    pub height: u64,
+    /// Commands waiting here.
+    pub waiting: usize,
+}
+
+/// A step of a case.
+#[derive(Serialize, ToSchema)]
+pub struct StepView {
+    /// The step.
+    pub step: String,
+    /// The department that acts.
+    pub department: String,
+    /// `identify`, `sign`, `call`, `decide` or `act`.
+    pub kind: String,
+    /// `not_started`, `waiting`, `done` or `failed`.
+    pub status: String,
+    /// Why it failed, where it did.
+    pub code: String,
+    /// How long it took, or has been waiting, in milliseconds.
+    pub ms: u64,
+}
+
+/// A party of a case.
+#[derive(Serialize, ToSchema)]
+pub struct PartyView {
+    /// The role.
+    pub role: String,
+    /// The commitment to the party's identifier.
+    pub subject: String,
+    /// Whether they were identified.
+    pub identified: bool,
+    /// The consent in force, where there is one.
+    pub consent: Option<String>,
+}
+
+/// A case without personal data.
+#[derive(Serialize, ToSchema)]
+pub struct CaseBody {
+    /// The case.
+    pub id: String,
+    /// The matter.
+    pub matter: String,
+    /// The version it runs.
+    pub version: u32,
+    /// `open`, `blocked`, or one of the contract's outcomes.
+    pub outcome: String,
+    /// Why, where it is settled.
+    pub reason: String,
+    /// The department it waits for, where it is blocked.
+    pub waits_for: String,
+    /// The step of an adverse decision that waits for a person's confirmation.
+    pub unconfirmed: Option<String>,
+    /// The parties.
+    pub parties: Vec<PartyView>,
+    /// The steps in order.
+    pub steps: Vec<StepView>,
+    /// How many calls were asked.
+    pub calls: usize,
+    /// How many actions were requested.
+    pub actions: usize,
+    /// From opening to the last change, in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+pub(crate) fn case_body(view: &flow::CaseView, now_ms: u64) -> CaseBody {
+    use flow::case::StepState;
+    let case = &view.case;
+    let mut waits_for = String::new();
+    let steps = view.package.steps.iter().map(|step| {
+        let department = step.holder.as_ref().or(step.performer.as_ref()).unwrap_or(&view.package.handler);
+        let began = case.began.get(&step.id).copied();
+        let (status, code, until) = match case.state(&step.id) {
+            StepState::NotStarted => ("not_started", String::new(), None),
+            StepState::Waiting(_) => {
+                if waits_for.is_empty() && began.is_some_and(|b| now_ms > b + 2_000) {
+                    waits_for = department.to_string();
+                }
+                ("waiting", String::new(), Some(now_ms))
+            }
+            StepState::Done(at) => ("done", String::new(), Some(at)),
+            StepState::Failed(at, code) => ("failed", code, Some(at)),
+        };
+        StepView {
+            step: step.id.to_string(),
+            department: department.to_string(),
+            kind: step.kind.as_str().into(),
+            status: status.into(),
+            code,
+            ms: until.zip(began).map_or(0, |(a, b)| a.saturating_sub(b)),
+        }
+    });
+    let steps = steps.collect();
+    let outcome = match (&case.settled, waits_for.is_empty()) {
+        (Some(settled), _) => settled.outcome.as_str(),
+        (None, false) => CaseOutcome::Blocked.as_str(),
+        (None, true) => "open",
+    };
+    let parties = case.parties.iter().map(|p| PartyView {
+        role: p.role.to_string(),
+        subject: p.subject.to_string(),
+        identified: case.identified.contains_key(&p.role),
+        consent: case.consents.get(&p.role).filter(|c| c.2.is_none()).map(|c| c.0.to_string()),
+    });
+    CaseBody {
+        id: case.id.to_string(),
+        matter: case.matter.0.to_string(),
+        version: case.matter.1,
+        outcome: outcome.into(),
+        reason: case.settled.as_ref().map(|s| s.reason.to_string()).unwrap_or_default(),
+        waits_for: if case.settled.is_some() { String::new() } else { waits_for },
+        unconfirmed: view.unconfirmed.as_ref().filter(|_| case.settled.is_none()).map(|(s, _)| s.to_string()),
+        parties: parties.collect(),
+        steps,
+        calls: case.calls.len(),
+        actions: case.actions.len(),
+        elapsed_ms: case.changed_ms - case.opened_ms,
+    }
+}
+
+pub(crate) fn now_ms() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+/// An application.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OpenBody {
+    /// The matter.
+    pub matter: String,
+    /// The form's fields.
+    pub form: BTreeMap<String, String>,
+    /// The parties by role.
+    pub parties: BTreeMap<String, PersonBody>,
+}
+
+/// A person.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PersonBody {
+    /// The resident identity number.
+    pub id: String,
+    /// The name.
+    pub name: String,
+}
+
+/// The ID of a case.
+#[derive(Serialize, ToSchema)]
+pub struct Opened {
+    /// The case.
+    pub id: String,
+}
+
+/// A terminal's assertion with its signature, both in hexadecimal.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IdentifyBody {
+    /// The assertion's canonical bytes.
+    pub assertion: String,
+    /// The terminal's signature.
+    pub signature: String,
+}
+
+/// A consent to sign: the exact text and terms.
+#[derive(Serialize, ToSchema)]
+pub struct ConsentDraft {
+    /// The text to show.
+    pub text: String,
+    /// The canonical bytes of the terms, in hexadecimal.
+    pub terms: String,
+    /// The bytes to sign, in hexadecimal.
+    pub to_sign: String,
+}
+
+/// A signed consent.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConsentBody {
+    /// The terms as drafted, in hexadecimal.
+    pub terms: String,
+    /// The party's signature, in hexadecimal.
+    pub signature: String,
+}
+
+/// A withdrawal.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WithdrawBody {
+    /// The consent.
+    pub consent: String,
+    /// The party's signature, in hexadecimal.
+    pub signature: String,
+}
+
+/// A confirmation by an officer.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmBody {
+    /// Who confirms; kept in the vault, only its commitment goes on the ledger.
+    pub officer: String,
+}
+
+#[derive(Deserialize)]
+struct LanguageQuery {
+    lang: Option<String>,
+}
+
+fn signature(text: &str) -> Result<[u8; 64], Problem> {
+    let mut bytes = [0; 64];
+    hex::decode_to_slice(text, &mut bytes).map_err(|_| bad("a signature is 128 hexadecimal digits"))?;
+    Ok(bytes)
+}
+
+fn canonical<T: borsh::BorshDeserialize>(text: &str) -> Result<T, Problem> {
+    let bytes = hex::decode(text).map_err(|_| bad("expected hexadecimal digits"))?;
+    decode(&bytes).map_err(|e| bad(e.to_string()))
+}
+
+#[utoipa::path(get, path = "/api/v1/status", responses((status = 200, body = Status)))]
+async fn status(State(served): Shared) -> Json<Status> {
+    let chain = served.flow.chain();
+    let rules = chain.rules();
+    Json(Status {
+        chain_id: rules.chain.to_string(),
+        department: served.department.to_string(),
+        departments: rules.genesis.members.iter().map(|m| m.id.to_string()).collect(),
+        validators: rules.genesis.validators().len(),
+        height: chain.height(),
+        waiting: chain.waiting(),
+    })
+}
+
+/// Signed commands in the binary batch form: each as a little-endian `u32` length and its canonical bytes. The answer
+/// has nine bytes for each: a status (0 accepted, 1 refused by the ledger, 2 not taken in, 3 not ordered in time) and the
+/// height as a little-endian `u64` (0 where there is none).
+#[utoipa::path(post, path = "/api/v1/commands", request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 200, content_type = "application/octet-stream"), (status = 400, body = Problem)))]
+async fn commands(State(served): Shared, body: Bytes) -> Result<Response, Problem> {
+    let mut rest = body;
+    let mut batch = Vec::new();
+    while !rest.is_empty() {
+        if rest.len() < 4 {
+            return Err(bad("the batch ends inside a length"));
+        }
+        let length = u32::from_le_bytes(rest.split_to(4)[..].try_into().expect("four bytes")) as usize;
+        if rest.len() < length {
+            return Err(bad("the batch ends inside a command"));
+        }
+        batch.push(rest.split_to(length));
+    }
+    let results = served.flow.chain().submit_and_wait(batch, WAIT).await;
+    let mut answer = Vec::with_capacity(results.len() * 9);
+    for result in results {
+        let (status, height) = match result {
+            Ok(event) => (u8::from(matches!(event.outcome, Outcome::Refused(_))), event.height),
+            Err(chain::ChainError::Rejected(_)) => (2, 0),
+            Err(_) => (3, 0),
+        };
+        answer.push(status);
+        answer.extend_from_slice(&u64::to_le_bytes(height));
+    }
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], answer).into_response())
+}
+
+#[utoipa::path(post, path = "/api/v1/cases", request_body = OpenBody,
+    responses((status = 201, body = Opened), (status = 409, body = Problem), (status = 422, body = Problem)))]
+async fn open_case(State(served): Shared, Json(body): Json<OpenBody>) -> Result<(StatusCode, Json<Opened>), Problem> {
+    let mut new = NewCase { matter: parse(&body.matter)?, form: BTreeMap::new(), parties: BTreeMap::new() };
+    for (name, value) in body.form {
+        new.form.insert(parse(&name)?, value);
+    }
+    for (role, person) in body.parties {
+        new.parties.insert(parse(&role)?, flow::Person { id: person.id, name: person.name });
+    }
+    let id = served.flow.open_case(new).await?;
+    Ok((StatusCode::CREATED, Json(Opened { id: id.to_string() })))
+}
+
+#[utoipa::path(get, path = "/api/v1/cases", responses((status = 200, body = Vec<String>)))]
+async fn cases(State(served): Shared) -> Json<Vec<String>> {
+    Json(served.flow.case_ids().iter().map(ToString::to_string).collect())
+}
+
+#[utoipa::path(get, path = "/api/v1/cases/{id}", params(("id" = String, Path)),
+    responses((status = 200, body = CaseBody), (status = 404, body = Problem)))]
+async fn case(State(served): Shared, Path(id): Path<String>) -> Result<Json<CaseBody>, Problem> {
+    let view = served.flow.case(parse(&id)?).ok_or(CaseError::Unknown("case"))?;
+    Ok(Json(case_body(&view, now_ms())))
+}
+
+/// The case again as soon as any case here changes, or after ten seconds.
+#[utoipa::path(get, path = "/api/v1/cases/{id}/next", params(("id" = String, Path)),
+    responses((status = 200, body = CaseBody), (status = 404, body = Problem)))]
+async fn case_next(State(served): Shared, Path(id): Path<String>) -> Result<Json<CaseBody>, Problem> {
+    let mut changes = served.flow.changes();
+    let _ = tokio::time::timeout(Duration::from_secs(10), changes.changed()).await;
+    case(State(served), Path(id)).await
+}
+
+#[utoipa::path(post, path = "/api/v1/cases/{id}/identify", params(("id" = String, Path)), request_body = IdentifyBody,
+    responses((status = 204), (status = 409, body = Problem)))]
+async fn identify(State(served): Shared, Path(id): Path<String>, Json(body): Json<IdentifyBody>) -> Result<StatusCode, Problem> {
+    let assertion: Assertion = canonical(&body.assertion)?;
+    if assertion.case != parse(&id)? {
+        return Err(bad("the assertion is of another case"));
+    }
+    served.flow.identify(assertion, signature(&body.signature)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[utoipa::path(get, path = "/api/v1/cases/{id}/consent/{role}",
+    params(("id" = String, Path), ("role" = String, Path), ("lang" = Option<String>, Query)),
+    responses((status = 200, body = ConsentDraft), (status = 404, body = Problem)))]
+async fn consent_draft(
+    State(served): Shared,
+    Path((id, role)): Path<(String, String)>,
+    Query(query): Query<LanguageQuery>,
+) -> Result<Json<ConsentDraft>, Problem> {
+    let language = if query.lang.as_deref() == Some("en") { Language::English } else { Language::Chinese };
+    let (text, terms) = served.flow.consent_draft(parse(&id)?, &parse(&role)?, language)?;
+    Ok(Json(ConsentDraft { text, terms: hex::encode(encode(&terms)), to_sign: hex::encode(terms.signing_bytes()) }))
+}
+
+#[utoipa::path(post, path = "/api/v1/cases/{id}/consent", params(("id" = String, Path)), request_body = ConsentBody,
+    responses((status = 201, body = Opened), (status = 409, body = Problem)))]
+async fn give_consent(
+    State(served): Shared,
+    Path(id): Path<String>,
+    Json(body): Json<ConsentBody>,
+) -> Result<(StatusCode, Json<Opened>), Problem> {
+    let terms: ConsentTerms = canonical(&body.terms)?;
+    if terms.case != parse(&id)? {
+        return Err(bad("the terms are of another case"));
+    }
+    let consent = served.flow.give_consent(terms, signature(&body.signature)?).await?;
+    Ok((StatusCode::CREATED, Json(Opened { id: consent.to_string() })))
+}
+
+#[utoipa::path(post, path = "/api/v1/cases/{id}/withdraw", params(("id" = String, Path)), request_body = WithdrawBody,
+    responses((status = 204), (status = 409, body = Problem)))]
+async fn withdraw(State(served): Shared, Path(_): Path<String>, Json(body): Json<WithdrawBody>) -> Result<StatusCode, Problem> {
+    served.flow.withdraw_consent(parse(&body.consent)?, signature(&body.signature)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[utoipa::path(post, path = "/api/v1/cases/{id}/confirm", params(("id" = String, Path)), request_body = ConfirmBody,
+    responses((status = 204), (status = 404, body = Problem)))]
+async fn confirm(State(served): Shared, Path(id): Path<String>, Json(body): Json<ConfirmBody>) -> Result<StatusCode, Problem> {
+    served.flow.confirm_decision(parse(&id)?, &body.officer).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[utoipa::path(get, path = "/api/v1/cases/{id}/receipts", params(("id" = String, Path)),
+    responses((status = 200, body = Vec<String>)))]
+async fn receipts(State(served): Shared, Path(id): Path<String>) -> Result<Json<Vec<String>>, Problem> {
+    let receipts = served.flow.receipts(parse(&id)?).await?;
+    Ok(Json(receipts.into_iter().map(|(name, _)| name).collect()))
+}
+
+#[utoipa::path(get, path = "/api/v1/cases/{id}/receipts/{name}", params(("id" = String, Path), ("name" = String, Path)),
+    responses((status = 200, content_type = "application/json"), (status = 404, body = Problem)))]
+async fn receipt(State(served): Shared, Path((id, name)): Path<(String, String)>) -> Result<Response, Problem> {
+    let receipt = served.flow.receipt(parse(&id)?, &name).await?;
+    let receipt = receipt.ok_or(CaseError::Unknown("receipt"))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], receipt.to_bytes()).into_response())
+}
+
+#[utoipa::path(get, path = "/api/v1/genesis", responses((status = 200, content_type = "application/json")))]
+async fn genesis(State(served): Shared) -> Json<Genesis> {
+    Json((*served.flow.chain().rules().genesis).clone())
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Tongban node", description = "The API of one department's node.", license(name = "Apache-2.0", identifier = "Apache-2.0")),
+    paths(status, commands, open_case, cases, case, case_next, identify, consent_draft, give_consent, withdraw, confirm, receipts, receipt, genesis)
+)]
+struct Api;
+
+/// The OpenAPI 3.1 document, as committed in `docs/openapi.json`.
+pub fn openapi() -> String {
+    let mut text = Api::openapi().to_pretty_json().expect("the document can be written as JSON");
+    text.push('\n');
+    text
+}
+
+async fn metrics(State(served): Shared) -> Result<String, Problem> {
+    let chain = served.flow.chain();
+    let own = format!("tongban_height {}\ntongban_commands_waiting {}\n", chain.height(), chain.waiting());
+    Ok(own + &chain.metrics().await?)
+}
+
+/// Case work needs the node's token; commands are signed, and the rest is public.
+async fn authorise(State(served): Shared, headers: HeaderMap, request: Request, next: Next) -> Response {
+    let given = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
+    let fits = match (&served.token, given) {
+        (Some(token), Some(given)) => {
+            // compared by hash, so that the time taken says nothing of how much fits
+            crypto::sha256(&[token.as_bytes()]) == crypto::sha256(&[given.as_bytes()])
+        }
+        _ => false,
+    };
+    if !fits {
+        return Problem::new(StatusCode::UNAUTHORIZED, "unauthorised", "case work needs this node's API token").into_response();
+    }
+    next.run(request).await
+}
+
+/// The API.
+pub fn router(served: Arc<Served>) -> Router {
+    let work = Router::new()
+        .route("/api/v1/cases", get(cases).post(open_case))
+        .route("/api/v1/cases/{id}", get(case))
+        .route("/api/v1/cases/{id}/next", get(case_next))
+        .route("/api/v1/cases/{id}/identify", post(identify))
+        .route("/api/v1/cases/{id}/consent/{role}", get(consent_draft))
+        .route("/api/v1/cases/{id}/consent", post(give_consent))
+        .route("/api/v1/cases/{id}/withdraw", post(withdraw))
+        .route("/api/v1/cases/{id}/confirm", post(confirm))
+        .route("/api/v1/cases/{id}/receipts", get(receipts))
+        .route("/api/v1/cases/{id}/receipts/{name}", get(receipt))
+        .layer(middleware::from_fn_with_state(served.clone(), authorise));
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/api/openapi.json", get(|| async { ([(header::CONTENT_TYPE, "application/json")], openapi()) }))
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/genesis", get(genesis))
+        .route("/api/v1/commands", post(commands))
+        .merge(work)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(served)
+}
+
+async fn ready(State(served): Shared) -> (StatusCode, &'static str) {
+    match served.flow.chain().height() {
+        0 => (StatusCode::SERVICE_UNAVAILABLE, "no block is final here yet\n"),
+        _ => (StatusCode::OK, "ok\n"),
+    }
+}

@@ -1,0 +1,99 @@
+//! `node.toml`: every setting with its default, unknown keys refused, each overridable as `TONGBAN_…`.
+
+use model::DepartmentId;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+/// The settings of one node. Paths are relative to the file's folder.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The department this node is of.
+    pub department: DepartmentId,
+    /// Where it listens for other nodes (`TONGBAN_LISTEN`).
+    pub listen: SocketAddr,
+    /// Where it serves its API and pages (`TONGBAN_HTTP`).
+    pub http: SocketAddr,
+    /// The genesis file.
+    #[serde(default = "default_genesis")]
+    pub genesis: PathBuf,
+    /// The key file; its passphrase comes from `TONGBAN_PASSPHRASE`.
+    #[serde(default = "default_keys")]
+    pub keys: PathBuf,
+    /// The folder of the ledger.
+    #[serde(default = "default_ledger")]
+    pub ledger: PathBuf,
+    /// The database of the vault.
+    #[serde(default = "default_vault")]
+    pub vault: PathBuf,
+    /// The department's own database (SQLite).
+    pub database: PathBuf,
+    /// The department's connector file.
+    pub connector: PathBuf,
+    /// The shared standard.
+    pub standard: PathBuf,
+    /// Folders of matter packages this department handles.
+    #[serde(default)]
+    pub matters: Vec<PathBuf>,
+    /// The bearer token the API wants for anything but signed commands, reads of the ledger and health.
+    #[serde(default)]
+    pub api_token: Option<String>,
+    /// Where every department's node listens, this one included.
+    pub addresses: BTreeMap<DepartmentId, SocketAddr>,
+}
+
+fn default_genesis() -> PathBuf {
+    "genesis.json".into()
+}
+fn default_keys() -> PathBuf {
+    "keys".into()
+}
+fn default_ledger() -> PathBuf {
+    "ledger".into()
+}
+fn default_vault() -> PathBuf {
+    "vault.db".into()
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{file}: {message}")]
+pub struct ConfigError {
+    /// The file.
+    pub file: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl Config {
+    /// Reads a file, applies the environment, and makes paths absolute.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let file = path.display().to_string();
+        let wrong = |message: String| ConfigError { file: file.clone(), message };
+        let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
+        let mut config: Self = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        for (name, setting) in [("TONGBAN_LISTEN", &mut config.listen), ("TONGBAN_HTTP", &mut config.http)] {
+            if let Ok(value) = std::env::var(name) {
+                *setting = value.parse().map_err(|_| wrong(format!("{name} is not an address like 127.0.0.1:8400")))?;
+            }
+        }
+        let dir = path.parent().unwrap_or(Path::new("."));
+        let paths = [
+            &mut config.genesis,
+            &mut config.keys,
+            &mut config.ledger,
+            &mut config.vault,
+            &mut config.database,
+            &mut config.connector,
+            &mut config.standard,
+        ];
+        for path in paths.into_iter().chain(config.matters.iter_mut()) {
+            *path = dir.join(&*path);
+        }
+        Ok(config)
+    }
+}

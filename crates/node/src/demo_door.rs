@@ -1,0 +1,42 @@
+//! The demo's door: people sign in by choosing who they are. It exists in no other mode.
+
+use crypto::SigningKey;
+use identity::Terminal;
+use std::sync::Arc;
+
+/// Somebody one can be in the demo. All are invented.
+#[derive(Clone, Debug)]
+pub struct Persona {
+    /// The resident identity number.
+    pub id: String,
+    /// The name.
+    pub name: String,
+    /// The role in the sale.
+    pub role: String,
+    /// The sale: unit code and contract number.
+    pub unit: String,
+    /// The contract number.
+    pub contract: String,
+    /// The other party.
+    pub other_id: String,
+    /// The other party's name.
+    pub other_name: String,
+}
+
+/// What the demo's pages may do that a real portal may not: vouch and sign for an invented person.
+#[derive(Clone)]
+pub struct DemoDoor {
+    /// The people to choose from.
+    pub personas: Arc<Vec<Persona>>,
+    /// The counter terminal.
+    pub terminal: Arc<Terminal>,
+    /// The seed of the personas' device keys.
+    pub device_seed: [u8; 32],
+}
+
+impl DemoDoor {
+    /// The key on a persona's device.
+    pub fn device(&self, id: &str) -> SigningKey {
+        SigningKey::from_seed(crypto::keyed_hash(&self.device_seed, "tongban/demo-device/1", id.as_bytes()).0)
+    }
+}
