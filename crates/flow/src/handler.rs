@@ -490,6 +490,25 @@ impl<S: Source> Flow<S> {
         Ok(())
     }
 
+    /// Opens a payload that came before its answer was final on this node.
+    pub(crate) fn spawn_open_early(&self, call: CallId) {
+        let flow = self.clone();
+        tokio::spawn(async move {
+            if let Err(e) = flow.open_early(call).await {
+                warn!(call = %call.short(), error = %e, "an early payload could not be opened; it is fetched again");
+            }
+        });
+    }
+
+    /// Whether a payload had come early.
+    async fn open_early(&self, call: CallId) -> Result<bool, FlowError> {
+        let place = format!("early/{call}");
+        let Some(sealed) = self.vault.get(&place).await? else { return Ok(false) };
+        self.vault.erase(&place).await?;
+        self.open_payload(call, sealed).await?;
+        Ok(true)
+    }
+
     fn take_openings(&self, case: CaseId, step: &StepId, openings: &[Opening]) {
         let mut state = self.lock();
         let Some(case) = state.cases.get_mut(&case) else { return };
@@ -553,12 +572,8 @@ impl<S: Source> Flow<S> {
         }
         for (to, id, is_call, answered) in repeats {
             if answered {
-                match self.vault.get(&format!("early/{}", CallId(id))).await? {
-                    Some(sealed) => {
-                        self.vault.erase(&format!("early/{}", CallId(id))).await?;
-                        self.open_payload(CallId(id), sealed).await?;
-                    }
-                    None => self.post(&to, &Message::Fetch { call: CallId(id) }),
+                if !self.open_early(CallId(id)).await? {
+                    self.post(&to, &Message::Fetch { call: CallId(id) });
                 }
             } else if let Some(sealed) = self.vault.get(&format!("sent/{}", CallId(id))).await? {
                 let message = match is_call {

@@ -7,47 +7,61 @@ use crate::{
 };
 use gateway::Source;
 use model::*;
-use proof::{Kind, Receipt, Role};
+use proof::{EventProof, Kind, Receipt, Role};
 
 impl<S: Source> Flow<S> {
-    /// Every receipt of a case: a name (`call-deed`, `consent-seller`) and the file.
-    pub async fn receipts(&self, id: CaseId) -> Result<Vec<(String, Receipt)>, chain::ChainError> {
-        let plans = {
-            let state = self.lock();
-            let Some(case) = state.cases.get(&id) else { return Ok(Vec::new()) };
-            let Some(package) = self.packages.get(&case.matter) else { return Ok(Vec::new()) };
-            let matter = state.published.matters.get(&case.matter).copied();
-            let resource = |id: &ResourceId| state.published.resources.get(id).map(|r| r.0);
-            let approval = |holder: &DepartmentId, id: &ApprovalId| {
-                state.published.approvals.get(&(holder.clone(), id.clone())).copied()
-            };
-            let Some(matter) = matter else { return Ok(Vec::new()) };
-            plan(case, package, matter, resource, approval)
-        };
-        let mut receipts = Vec::new();
-        for (name, kind, terms, events) in plans {
-            let text = match &terms {
-                Some(terms) => match self.consent_text_of(terms) {
-                    Some(text) => text,
-                    None => continue,
-                },
-                None => String::new(),
-            };
-            let mut proofs = Vec::with_capacity(events.len());
-            for (role, id) in events {
-                proofs.push(self.chain.prove(id, role).await?);
-            }
-            let chain_id = self.chain.rules().chain;
-            receipts.push((name, Receipt { format: 1, kind, chain_id, text, events: proofs }));
-        }
-        Ok(receipts)
+    /// The names of a case's receipts: `call-deed`, `consent-seller`, `action-transfer`, `decision-review`.
+    pub fn receipt_names(&self, id: CaseId) -> Vec<String> {
+        self.plans(id).into_iter().map(|(name, ..)| name).collect()
     }
 
     /// One receipt of a case.
     pub async fn receipt(&self, id: CaseId, name: &str) -> Result<Option<Receipt>, chain::ChainError> {
-        Ok(self.receipts(id).await?.into_iter().find(|(n, _)| n == name).map(|(_, r)| r))
+        let plan = self.plans(id).into_iter().find(|(n, ..)| n == name);
+        let Some((_, kind, terms, events)) = plan else { return Ok(None) };
+        let text = match &terms {
+            Some(terms) => match self.consent_text_of(terms) {
+                Some(text) => text,
+                None => return Ok(None),
+            },
+            None => String::new(),
+        };
+        let mut proofs = Vec::with_capacity(events.len());
+        for (role, id) in events {
+            proofs.push(self.proof(role, id).await?);
+        }
+        Ok(Some(Receipt { format: 1, kind, chain_id: self.chain.rules().chain, text, events: proofs }))
+    }
+
+    /// A proof, remembered: the matter and the catalogue stand in every receipt.
+    async fn proof(&self, role: Role, id: CommandId) -> Result<EventProof, chain::ChainError> {
+        if let Some(proof) = self.lock().proofs.get(&id) {
+            return Ok(EventProof { role, ..proof.clone() });
+        }
+        let proof = self.chain.prove(id, role).await?;
+        let mut state = self.lock();
+        if state.proofs.len() >= PROOFS_REMEMBERED {
+            state.proofs.clear();
+        }
+        state.proofs.insert(id, proof.clone());
+        Ok(proof)
+    }
+
+    fn plans(&self, id: CaseId) -> Vec<Plan> {
+        let state = self.lock();
+        let Some(case) = state.cases.get(&id) else { return Vec::new() };
+        let Some(package) = self.packages.get(&case.matter) else { return Vec::new() };
+        let Some(matter) = state.published.matters.get(&case.matter).copied() else { return Vec::new() };
+        let resource = |id: &ResourceId| state.published.resources.get(id).map(|r| r.0);
+        let approval = |holder: &DepartmentId, id: &ApprovalId| {
+            state.published.approvals.get(&(holder.clone(), id.clone())).copied()
+        };
+        plan(case, package, matter, resource, approval)
     }
 }
+
+/// How many proofs are kept in memory.
+const PROOFS_REMEMBERED: usize = 2048;
 
 type Plan = (String, Kind, Option<ConsentTerms>, Vec<(Role, CommandId)>);
 

@@ -62,6 +62,7 @@ pub(crate) struct State {
     pub(crate) calls: HashMap<CallId, (CaseId, StepId)>,
     pub(crate) actions: HashMap<ActionId, (CaseId, StepId)>,
     pub(crate) consents: HashMap<ConsentId, CaseId>,
+    pub(crate) proofs: HashMap<CommandId, proof::EventProof>,
 }
 
 /// A node's flow. Cloning is cheap.
@@ -278,6 +279,8 @@ impl<S: Source> Flow<S> {
         case.apply(event, package);
         if let Some((step, values, commitments)) = reopened {
             case.opened_here(&step, values, commitments, event.time_ms);
+        } else if let Body::Answer(Answer { call, reply: Reply::Data { .. } }) = &event.command.command.body {
+            self.spawn_open_early(*call);
         }
         Ok(true)
     }

@@ -69,6 +69,17 @@ impl GatewayError {
     }
 }
 
+/// A declaration and whether it serves.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Checked {
+    /// What it is: `query power.account`.
+    pub id: String,
+    /// `ok` or `closed`.
+    pub status: &'static str,
+    /// Why it is closed.
+    pub problems: Vec<String>,
+}
+
 impl<S: Source> Gateway<S> {
     /// Compiles a department's files against its database. Problems close only what they name.
     pub async fn open(connector: Connector, standard: &Standard, source: S) -> Result<Self, SourceError> {
@@ -104,6 +115,18 @@ impl<S: Source> Gateway<S> {
     /// What is closed, and why.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// Every declaration with its state, as `connector check` prints it.
+    pub fn report(&self) -> Vec<Checked> {
+        let queries = self.connector.queries.iter().map(|q| format!("query {}", q.resource));
+        let predicates = self.connector.predicates.iter().map(|p| format!("predicate {}.{}", p.resource, p.id));
+        let actions = self.connector.actions.iter().map(|a| format!("action {}", a.id));
+        let checked = |id: String| {
+            let problems: Vec<_> = self.problems.iter().filter(|p| p.at == id).map(|p| p.message.clone()).collect();
+            Checked { status: if problems.is_empty() { "ok" } else { "closed" }, id, problems }
+        };
+        queries.chain(predicates).chain(actions).map(checked).collect()
     }
 
     /// The department's catalogue entries.

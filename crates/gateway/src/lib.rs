@@ -10,7 +10,7 @@ mod declare;
 mod source;
 mod transform;
 
-pub use answer::{Answered, Gateway, GatewayError, Performed};
+pub use answer::{Answered, Checked, Gateway, GatewayError, Performed};
 pub use compile::Problem;
 pub use declare::{Connector, DeclareError, Standard};
 pub use source::{Source, SourceError, sqlite::Sqlite};

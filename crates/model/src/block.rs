@@ -64,14 +64,24 @@ pub mod merkle {
         n.next_power_of_two() / 2
     }
 
-    /// The root over leaf hashes; the hash of nothing where there are none.
+    /// What a header commits to: the number of leaves and the root over them.
+    pub fn sized_root(hash: Hash, size: usize, root: &Digest) -> Digest {
+        hash(&[&[2], &(size as u32).to_le_bytes(), &root.0])
+    }
+
+    /// The sized root over leaf hashes.
     pub fn root(hash: Hash, leaves: &[Digest]) -> Digest {
+        sized_root(hash, leaves.len(), &subtree(hash, leaves))
+    }
+
+    /// The root of a subtree; the hash of nothing where it is empty.
+    fn subtree(hash: Hash, leaves: &[Digest]) -> Digest {
         match leaves {
             [] => hash(&[]),
             [one] => *one,
             _ => {
                 let (left, right) = leaves.split_at(split(leaves.len()));
-                node(hash, &root(hash, left), &root(hash, right))
+                node(hash, &subtree(hash, left), &subtree(hash, right))
             }
         }
     }
@@ -83,16 +93,20 @@ pub mod merkle {
         }
         let (left, right) = leaves.split_at(split(leaves.len()));
         let (mut path, sibling) = if index < left.len() {
-            (path(hash, left, index), root(hash, right))
+            (path(hash, left, index), subtree(hash, right))
         } else {
-            (path(hash, right, index - left.len()), root(hash, left))
+            (path(hash, right, index - left.len()), subtree(hash, left))
         };
         path.push(sibling);
         path
     }
 
-    /// The root that leaf `index` of `size` has with an audit path, or `None` where the path's length is wrong.
+    /// The sized root that leaf `index` of `size` has with an audit path, or `None` where the path's length is wrong.
     pub fn root_from_path(hash: Hash, leaf: Digest, index: usize, size: usize, path: &[Digest]) -> Option<Digest> {
+        Some(sized_root(hash, size, &climb(hash, leaf, index, size, path)?))
+    }
+
+    fn climb(hash: Hash, leaf: Digest, index: usize, size: usize, path: &[Digest]) -> Option<Digest> {
         if index >= size {
             return None;
         }
@@ -102,9 +116,39 @@ pub mod merkle {
         let (last, rest) = path.split_last()?;
         let left = split(size);
         if index < left {
-            Some(node(hash, &root_from_path(hash, leaf, index, left, rest)?, last))
+            Some(node(hash, &climb(hash, leaf, index, left, rest)?, last))
         } else {
-            Some(node(hash, last, &root_from_path(hash, leaf, index - left, size - left, rest)?))
+            Some(node(hash, last, &climb(hash, leaf, index - left, size - left, rest)?))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{merkle, merkle::Hash};
+    use crate::Digest;
+
+    /// A stand-in hash: the tree's shape is tested here, not the hash.
+    const FOLD: Hash = |parts| {
+        let mut state = [0u8; 32];
+        for (i, byte) in parts.iter().flat_map(|p| p.iter()).enumerate() {
+            state[i % 32] = state[i % 32].wrapping_mul(31).wrapping_add(*byte) ^ i as u8;
+            state[(i + 7) % 32] = state[(i + 7) % 32].rotate_left(3).wrapping_add(state[i % 32]);
+        }
+        Digest(state)
+    };
+
+    #[test]
+    fn every_leaf_has_a_path_and_only_at_its_place_and_size() {
+        for size in 1..=20usize {
+            let leaves: Vec<_> = (0..size).map(|i| merkle::leaf(FOLD, &[i as u8])).collect();
+            let root = merkle::root(FOLD, &leaves);
+            for (i, leaf) in leaves.iter().enumerate() {
+                let path = merkle::path(FOLD, &leaves, i);
+                assert_eq!(merkle::root_from_path(FOLD, *leaf, i, size, &path), Some(root));
+                assert_ne!(merkle::root_from_path(FOLD, *leaf, i, size + 1, &path), Some(root), "size {size} leaf {i}");
+                assert_eq!(merkle::root_from_path(FOLD, *leaf, size, size, &path), None);
+            }
         }
     }
 }

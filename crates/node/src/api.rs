@@ -465,8 +465,7 @@ async fn confirm(State(served): Shared, Path(id): Path<String>, Json(body): Json
 #[utoipa::path(get, path = "/api/v1/cases/{id}/receipts", params(("id" = String, Path)),
     responses((status = 200, body = Vec<String>)))]
 async fn receipts(State(served): Shared, Path(id): Path<String>) -> Result<Json<Vec<String>>, Problem> {
-    let receipts = served.flow.receipts(parse(&id)?).await?;
-    Ok(Json(receipts.into_iter().map(|(name, _)| name).collect()))
+    Ok(Json(served.flow.receipt_names(parse(&id)?)))
 }
 
 #[utoipa::path(get, path = "/api/v1/cases/{id}/receipts/{name}", params(("id" = String, Path), ("name" = String, Path)),

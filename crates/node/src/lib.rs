@@ -11,5 +11,5 @@ mod vault;
 pub use api::openapi;
 pub use config::{Config, ConfigError};
 pub use demo_door::{DemoDoor, Persona};
-pub use node::{Node, StartError};
+pub use node::{Node, StartError, read_genesis};
 pub use vault::SqliteVault;

@@ -62,6 +62,13 @@ impl Sqlite {
         Ok(Self { reads, writes })
     }
 
+    /// Opens a file for checking only: nothing in it is changed, and actions fail.
+    pub async fn open_read_only(path: &Path) -> Result<Self, SourceError> {
+        let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(TIME_LIMIT);
+        let reads = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(failed)?;
+        Ok(Self { writes: reads.clone(), reads })
+    }
+
     /// Closes all connections.
     pub async fn close(&self) {
         self.reads.close().await;

@@ -1,0 +1,468 @@
+// a second verifier of receipts (存证凭证), written from docs/receipt.md alone: no dependencies, no network, no clock.
+// runs unchanged in chromium (secure context, webcrypto with ed25519) and in node 20.
+
+const MAX_FILE = 8 * 1024 * 1024;
+const MAX_WALK = 1024;
+
+const REFUSALS = ['expired', 'oversized', 'not_yours', 'wrong_version', 'unknown_resource', 'unknown_field', 'not_shared',
+  'unknown_matter', 'undeclared_step', 'unknown_case', 'case_closed', 'duplicate', 'wrong_party', 'not_identified',
+  'unknown_terminal', 'bad_signature', 'no_consent', 'consent_expired', 'consent_withdrawn', 'consent_repeated',
+  'already_used', 'basis_not_approved', 'unknown_call', 'wrong_state', 'wrong_shape', 'too_late', 'too_early',
+  'unknown_action', 'unconfirmed'];
+
+// the body each role must have, and whether its outcome must be accepted
+const ROLES = {
+  resource: ['PublishResource', true], matter: ['PublishMatter', true], case: ['OpenCase', true],
+  identify: ['Identify', true], consent: ['GiveConsent', true], approval: ['ApproveBasis', true],
+  ask: ['Ask', false], answer: ['Answer', false], confirm: ['Confirm', true], withdraw: ['WithdrawConsent', true],
+  request: ['RequestAction', false], report: ['ReportAction', true], decide: ['Decide', true],
+};
+
+// the roles of each kind, in order; a question mark means it may be absent
+const KINDS = {
+  call: 'matter case resource identify? consent? approval? ask answer? confirm?'.split(' '),
+  consent: 'matter case identify consent withdraw?'.split(' '),
+  action: 'matter case request report?'.split(' '),
+  decision: 'matter case decide'.split(' '),
+};
+
+export async function verifyReceipt(receiptBytes, genesis) {
+  try {
+    return { valid: true, facts: await verify(receiptBytes, genesis) };
+  } catch (error) {
+    return { valid: false, reason: String((error && error.message) || error) };
+  }
+}
+
+// ---- small tools ----
+
+function need(condition, reason) {
+  if (!condition) throw new Error(reason);
+}
+
+const utf8 = new TextEncoder();
+// fatal: refuse invalid utf-8; ignoreBOM: keep a byte-order mark as a character instead of dropping it
+const decodeUtf8 = (bytes) => new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+
+function unhex(value, length, what) {
+  need(typeof value === 'string' && /^([0-9a-f]{2})*$/.test(value), `${what}: not lower-case hexadecimal`);
+  need(length === null || value.length === 2 * length, `${what}: wrong length`);
+  return Uint8Array.from({ length: value.length / 2 }, (_, i) => parseInt(value.slice(2 * i, 2 * i + 2), 16));
+}
+
+// strings are taken as utf-8
+function concat(...parts) {
+  const all = parts.map((part) => (typeof part === 'string' ? utf8.encode(part) : part));
+  const out = new Uint8Array(all.reduce((sum, part) => sum + part.length, 0));
+  all.reduce((at, part) => (out.set(part, at), at + part.length), 0);
+  return out;
+}
+
+const little = (value, length) => Uint8Array.from({ length }, (_, i) => Number((BigInt(value) >> BigInt(8 * i)) & 255n));
+const u8 = (value) => little(value, 1);
+const u32 = (value) => little(value, 4);
+const u64 = (value) => little(value, 8);
+const sized = (bytes) => concat(u32(bytes.length), bytes);
+
+function leb128(value) {
+  const out = [];
+  let rest = BigInt(value);
+  for (; rest > 127n; rest >>= 7n) out.push(Number(rest & 127n) | 128);
+  return Uint8Array.of(...out, Number(rest));
+}
+
+const sha256 = async (...parts) => new Uint8Array(await globalThis.crypto.subtle.digest('SHA-256', concat(...parts)));
+const domainHash = (domain, ...parts) => sha256(domain, u8(0), ...parts);
+
+const keys = new Map(); // imported public keys by their hex
+
+async function verifies(key, signature, message) {
+  if (!keys.has(key)) {
+    if (keys.size >= 1024) keys.clear();
+    const raw = unhex(key, 32, 'key');
+    keys.set(key, await globalThis.crypto.subtle.importKey('raw', raw, { name: 'Ed25519' }, false, ['verify']));
+  }
+  return globalThis.crypto.subtle.verify({ name: 'Ed25519' }, keys.get(key), signature, message);
+}
+
+// ---- borsh: a type is a function from a reader to a value; digests become hex so that === compares them ----
+
+function decode(type, bytes) {
+  const reader = { bytes, at: 0 };
+  const value = type(reader);
+  need(reader.at === bytes.length, 'borsh: bytes left over');
+  return value;
+}
+
+function take(r, length) {
+  need(length <= r.bytes.length - r.at, 'borsh: input too short');
+  r.at += length;
+  return r.bytes.slice(r.at - length, r.at);
+}
+
+const U8 = (r) => take(r, 1)[0];
+const U32 = (r) => new DataView(take(r, 4).buffer).getUint32(0, true);
+const U64 = (r) => new DataView(take(r, 8).buffer).getBigUint64(0, true); // a BigInt
+const Digest = (r) => hex(take(r, 32));
+const Signature = (r) => take(r, 64);
+const Str = (r) => decodeUtf8(take(r, U32(r)));
+const isName = (value) => typeof value === 'string' && /^[a-z][a-z0-9._-]{0,63}$/.test(value);
+const only = (type, test, reason) => (r) => {
+  const value = type(r);
+  need(test(value), reason);
+  return value;
+};
+const Name = only(Str, isName, 'borsh: not a name');
+const Below = (limit) => only(U8, (value) => value < limit, 'borsh: unknown tag');
+const Bool = (r) => Below(2)(r) === 1;
+const Option = (type) => (r) => (Below(2)(r) === 1 ? type(r) : null);
+const Struct = (fields) => (r) => Object.fromEntries(Object.entries(fields).map(([name, type]) => [name, type(r)]));
+const Vec = (type) => (r) => {
+  const out = [];
+  for (let left = U32(r); left > 0; left--) out.push(type(r));
+  return out;
+};
+// variants are [name, type] in the order of their tags; no type means no fields
+const Enum = (...variants) => (r) => {
+  const [is, type] = variants[Below(variants.length)(r)];
+  return { is, value: type ? type(r) : null };
+};
+// keeps the bytes of a part, since signatures are made over them
+const Signed = (name, type) => (r) => {
+  const start = r.at;
+  const value = type(r);
+  return { [name]: value, bytes: r.bytes.slice(start, r.at), signature: Signature(r) };
+};
+const Unknown = () => need(false, 'a command of this type has no place in a receipt');
+
+// ---- the structures of the page ----
+
+const Text = Struct({ zh: Str, en: Str });
+const What = Enum(['Fields', Vec(Name)], ['Predicate', Name]);
+const Need = Struct({ step: Name, party: Name, recipient: Name, holder: Name, resource: Name, what: What,
+  basis: Enum(['Consent'], ['Statutory', Name], ['SelfAccess']), purpose: Text });
+const Assertion = Struct({ chain: Digest, case: Digest, role: Name, subject: Digest,
+  method: Enum(['counter'], ['passkey']), level: Enum(['low'], ['substantial'], ['high']), terminal: Digest,
+  signer: Digest, at_ms: U64, nonce: U64 });
+const Item = Struct({ step: Name, recipient: Name, holder: Name, resource: Name, what: What });
+const ConsentTerms = Struct({ chain: Digest, case: Digest, role: Name, subject: Digest, items: Vec(Item),
+  language: Below(2), text: Digest, expires_ms: U64, nonce: U64 });
+
+const Body = Enum(
+  ['PublishResource', Struct({ id: Name, version: U32, title: Text, holder: Name, officer: Str, subject: Below(3),
+    share: Enum(['Unconditional'], ['Conditional'], ['NotShared', Struct({ citation: Str })]), basis: Str, standard: Str,
+    update: Str, fields: Vec(Struct({ id: Name, element: Name, title: Text, sensitivity: U8 })),
+    predicates: Vec(Struct({ id: Name, title: Text })) })],
+  ['PublishMatter', Struct({ id: Name, version: U32, title: Text, package: Digest, needs: Vec(Need),
+    actions: Vec(Struct({ step: Name, performer: Name, operation: Name })) })],
+  ['ApproveBasis', Struct({ id: Name, asker: Name, matter: Name, resource: Name, names: Vec(Name), citation: Str,
+    expires_ms: U64 })],
+  ['EnrolTerminal', Unknown],
+  ['OpenCase', Struct({ matter: Name, version: U32, tag: Digest,
+    parties: Vec(Struct({ role: Name, pseudonym: Digest, subject: Digest })) })],
+  ['Identify', Signed('assertion', Assertion)],
+  ['GiveConsent', Signed('terms', ConsentTerms)],
+  ['WithdrawConsent', Struct({ consent: Digest, signature: Signature })],
+  ['Ask', Struct({ case: Digest, step: Name, attempt: U32, consent: Option(Digest), subject: Digest, sealed: Digest,
+    answer_by_ms: U64 })],
+  ['Answer', Struct({ call: Digest, reply: Enum(
+    ['Data', Struct({ commitments: Vec(Digest), payload: Digest, as_of_ms: U64 })], ['Declined', Name]) })],
+  ['Confirm', Struct({ call: Digest, dispute: Option(Digest) })],
+  ['Lapse', Unknown],
+  ['RequestAction', Struct({ case: Digest, step: Name, parameters: Digest, sealed: Digest, report_by_ms: U64 })],
+  ['ReportAction', Struct({ action: Digest, failure: Option(Name), result: Digest })],
+  ['Decide', Struct({ case: Digest, step: Name, rule: Digest, inputs: Vec(Digest), result: Name, adverse: Bool,
+    confirmed_by: Option(Digest) })],
+  ['SettleCase', Unknown],
+  ['Anchor', Unknown],
+);
+const Command = Struct({ chain: Digest, signer: Name, nonce: U64, expires_ms: U64, body: Body });
+const SignedCommand = (r) => ({ suite: Below(1)(r), ...Signed('command', Command)(r) });
+const Outcome = Enum(['Accepted', Enum(['Recorded'], ['Granted', U64], ['Answered', U64])],
+  ['Refused', (r) => REFUSALS[Below(REFUSALS.length)(r)]]);
+const Header = Struct({ chain: Digest, epoch: U64, view: U64, leader: Digest, parent_view: U64, parent: Digest,
+  height: U64, time_ms: U64, state_root: Digest, log_root: Digest, log_start: U64, log_end: U64, event_root: Digest });
+
+// ---- json: exact shapes ----
+
+function object(value, fields, what, ordered = true) {
+  need(value !== null && typeof value === 'object' && !Array.isArray(value), `${what}: not an object`);
+  const found = Object.keys(value);
+  const wanted = fields.split(' ');
+  if (!ordered) [found, wanted].forEach((list) => list.sort());
+  const same = found.length === wanted.length && found.every((key, i) => key === wanted[i]);
+  need(same, `${what}: wrong fields`);
+}
+
+const checked = (test) => (value, what) => {
+  need(test(value), `${what}: out of range or of another type`);
+  return value;
+};
+const array = checked(Array.isArray);
+const integer = checked((value) => Number.isSafeInteger(value) && value >= 0);
+const integer32 = checked((value) => Number.isInteger(value) && value >= 0 && value <= 0xffffffff);
+const string = checked((value) => typeof value === 'string' && !/\p{Surrogate}/u.test(value)); // lone ones are not utf-8
+const plain = (value, what) => integer(Number(value), what);
+const ascending = (list) => list.every((value, i) => i === 0 || list[i - 1] < value);
+
+async function readGenesis(genesis) {
+  object(genesis, 'format name suite time_ms members', 'genesis', false);
+  need(genesis.format === 1, 'genesis: unknown format');
+  need(genesis.suite === 'international', 'genesis: unknown suite');
+  const str = (value) => sized(utf8.encode(string(value, 'genesis')));
+  const members = array(genesis.members, 'genesis: members');
+  const encoded = members.map((m) => {
+    object(m, 'id title command_key seal_key node_key validator', 'genesis: member', false);
+    object(m.title, 'zh en', 'genesis: title', false);
+    need(isName(m.id), 'genesis: not a name');
+    need(typeof m.validator === 'boolean', 'genesis: validator is not a boolean');
+    const [command, seal, node] = [m.command_key, m.seal_key, m.node_key].map((key) => unhex(key, 32, 'genesis: key'));
+    return concat(str(m.id), str(m.title.zh), str(m.title.en), command, seal, node, u8(m.validator ? 1 : 0));
+  });
+  need(ascending(members.map((m) => m.id)), 'genesis: members out of order');
+  const used = members.flatMap((m) => [m.command_key, m.node_key]);
+  need(new Set(used).size === used.length, 'genesis: a key is used twice');
+  const validators = members.filter((m) => m.validator).map((m) => m.node_key).sort();
+  need(validators.length >= 4, 'genesis: fewer than four validators');
+  const chain = await domainHash('tongban/genesis/1', u32(1), str(genesis.name), u8(0),
+    u64(integer(genesis.time_ms, 'genesis: time_ms')), u32(members.length), ...encoded);
+  return {
+    chain: hex(chain),
+    namespace: concat('tongban/vote/1/', chain, '_FINALIZE'),
+    commandKeys: new Map(members.map((m) => [m.id, m.command_key])),
+    validators,
+    quorum: validators.length - Math.floor((validators.length - 1) / 3),
+  };
+}
+
+// shapes and canonical form, before anything is decoded
+function readFile(bytes) {
+  need(bytes instanceof Uint8Array, 'receipt: not bytes');
+  need(bytes.length <= MAX_FILE, 'receipt: too large');
+  const source = decodeUtf8(bytes);
+  const file = JSON.parse(source);
+  object(file, 'format kind chain_id text events', 'receipt');
+  need(file.format === 1, 'receipt: unknown format');
+  need(typeof file.kind === 'string' && Object.hasOwn(KINDS, file.kind), 'receipt: unknown kind');
+  string(file.text, 'receipt: text');
+  for (const e of array(file.events, 'receipt: events')) {
+    object(e, 'role command outcome index size path header walk finality', 'event');
+    need(typeof e.role === 'string' && Object.hasOwn(ROLES, e.role), 'event: unknown role');
+    integer32(e.size, 'event: size');
+    integer32(e.index, 'event: index');
+    object(e.finality, 'epoch view parent_view votes', 'finality');
+    for (const field of ['epoch', 'view', 'parent_view']) integer(e.finality[field], `finality: ${field}`);
+    for (const vote of array(e.finality.votes, 'finality: votes')) object(vote, 'signer signature', 'vote');
+  }
+  need(JSON.stringify(file) === source, 'receipt: not in canonical form');
+  return file;
+}
+
+// ---- one event ----
+
+async function checkInclusion(e, command, outcome, root) {
+  need(e.index < e.size, 'inclusion: index beyond size');
+  const sides = []; // from the root down: whether our half is the left one
+  for (let index = e.index, size = e.size; size > 1;) {
+    let split = 1;
+    while (split * 2 < size) split *= 2;
+    const left = index < split;
+    sides.push(left);
+    [index, size] = left ? [index, split] : [index - split, size - split];
+  }
+  const path = array(e.path, 'inclusion: path');
+  need(path.length === sides.length, 'inclusion: path has the wrong length');
+  let hash = await sha256(u8(0), u32(e.index), sized(command), sized(outcome));
+  for (const item of path) {
+    const sibling = unhex(item, 32, 'inclusion: path');
+    hash = await (sides.pop() ? sha256(u8(1), hash, sibling) : sha256(u8(1), sibling, hash));
+  }
+  need(hex(hash) === root, 'inclusion: path does not lead to the event root');
+}
+
+async function checkFinality(finality, certified, hash, net) {
+  need(BigInt(finality.epoch) === certified.epoch, 'finality: wrong epoch');
+  need(finality.votes.length >= net.quorum, 'finality: no quorum');
+  const message = concat(leb128(net.namespace.length), net.namespace, leb128(finality.epoch), leb128(finality.view),
+    leb128(finality.parent_view), hash);
+  let last = -1;
+  for (const { signer, signature } of finality.votes) {
+    need(integer(signer, 'finality: signer') < net.validators.length, 'finality: not a validator');
+    need(signer > last, 'finality: signers out of order');
+    last = signer;
+    const bytes = unhex(signature, 64, 'finality: signature');
+    need(await verifies(net.validators[signer], bytes, message), 'finality: bad vote');
+  }
+}
+
+async function checkEvent(e, net) {
+  const commandBytes = unhex(e.command, null, 'command');
+  const outcomeBytes = unhex(e.outcome, null, 'outcome');
+  const headerBytes = unhex(e.header, null, 'header');
+  const { command, bytes, suite, signature } = decode(SignedCommand, commandBytes);
+  const outcome = decode(Outcome, outcomeBytes);
+  const header = decode(Header, headerBytes);
+
+  need(command.chain === net.chain, 'command: another chain');
+  need(net.commandKeys.has(command.signer), 'command: signer is not a member');
+  const message = concat('tongban/command/1', u8(0), u8(suite), bytes);
+  need(await verifies(net.commandKeys.get(command.signer), signature, message), 'command: bad signature');
+
+  await checkInclusion(e, commandBytes, outcomeBytes, header.event_root);
+  need(header.chain === net.chain, 'header: another chain');
+  need(array(e.walk, 'walk').length <= MAX_WALK, 'walk: too long');
+  let certified = header;
+  let hash = await domainHash('tongban/header/1', headerBytes);
+  for (const step of e.walk) {
+    const nextBytes = unhex(step, null, 'walk');
+    const next = decode(Header, nextBytes);
+    need(next.chain === net.chain, 'walk: another chain');
+    need(next.parent === hex(hash), 'walk: broken');
+    need(next.height === certified.height + 1n, 'walk: wrong height');
+    certified = next;
+    hash = await domainHash('tongban/header/1', nextBytes);
+  }
+  await checkFinality(e.finality, certified, hash, net);
+
+  const [bodyType, mustBeAccepted] = ROLES[e.role];
+  need(command.body.is === bodyType, `${e.role}: wrong body`);
+  const refusal = outcome.is === 'Refused' ? outcome.value : null;
+  need(!mustBeAccepted || refusal === null, `${e.role}: not accepted`);
+  return { id: hex(await sha256(message)), signer: command.signer, body: command.body.value, refusal, header };
+}
+
+// ---- what each kind holds ----
+
+async function checkIdentify(event, caseId, role) {
+  const { assertion, bytes, signature } = event.body;
+  need(assertion.case === caseId, 'identify: another case');
+  need(assertion.role === role, 'identify: another role');
+  const message = concat('tongban/assertion/1', u8(0), bytes);
+  need(await verifies(assertion.terminal, signature, message), 'identify: bad signature');
+  return { assertion, assurance: `${assertion.method.is}/${assertion.level.is}` };
+}
+
+async function checkConsent(event, caseId, assertion) {
+  const { terms, bytes, signature } = event.body;
+  need(terms.case === caseId, 'consent: another case');
+  need(terms.subject === assertion.subject, 'consent: another subject');
+  const message = concat('tongban/consent/1', u8(0), bytes);
+  need(await verifies(assertion.signer, signature, message), 'consent: bad signature');
+}
+
+const names = (what) => [].concat(what.value);
+const sameWhat = (a, b) => a.is === b.is && names(a).join(' ') === names(b).join(' ');
+const sameItem = (item, want) => ['step', 'recipient', 'holder', 'resource'].every((key) => item[key] === want[key])
+  && sameWhat(item.what, want.what);
+
+async function checkCall({ matter, resource, identify, consent, approval, ask, answer, confirm }, caseId) {
+  const a = ask.body;
+  need(a.case === caseId, 'ask: another case');
+  const want = matter.body.needs.find((n) => n.step === a.step && n.recipient === ask.signer);
+  need(want, 'ask: no such need');
+  const d = resource.body;
+  need(d.id === want.resource && d.holder === want.holder, 'resource: another resource or holder');
+  need(resource.signer === want.holder, 'resource: not signed by the holder');
+
+  const by = want.basis.is;
+  need(!!identify === (by !== 'Statutory'), 'identify: missing or out of place');
+  need(!!consent === (by === 'Consent'), 'consent: missing or out of place');
+  need(by === 'Statutory' ? approval || ask.refusal : !approval, 'approval: missing or out of place');
+  const seen = identify ? await checkIdentify(identify, caseId, want.party) : { assurance: '' };
+  let basis = '';
+  if (by === 'Consent') {
+    const { terms } = consent.body;
+    need(a.consent === consent.id, 'consent: not the one the ask names');
+    need(terms.role === want.party, 'consent: another role');
+    need(terms.items.some((item) => sameItem(item, want)), 'consent: does not cover the need');
+    await checkConsent(consent, caseId, seen.assertion);
+    basis = 'consent';
+  } else if (by === 'SelfAccess') {
+    basis = 'self_access';
+  } else if (approval) {
+    const b = approval.body;
+    need(b.id === want.basis.value && approval.signer === want.holder, 'approval: another approval or signer');
+    need(b.asker === ask.signer && b.resource === want.resource, 'approval: another asker or resource');
+    basis = `statutory: ${b.citation}`;
+  }
+
+  let status = ask.refusal ? `refused: ${ask.refusal}` : 'granted';
+  need(!ask.refusal || (!answer && !confirm), 'ask: refused, and yet something follows');
+  if (answer) {
+    const { call, reply } = answer.body;
+    need(call === ask.id && answer.signer === want.holder, 'answer: another call or signer');
+    if (answer.refusal) status = `answer refused: ${answer.refusal}`;
+    else status = reply.is === 'Declined' ? `declined: ${reply.value}` : 'answered';
+  }
+  if (confirm) {
+    need(answer, 'confirm: without an answer');
+    need(confirm.body.call === ask.id && confirm.signer === ask.signer, 'confirm: another call or signer');
+    status = confirm.body.dispute !== null ? 'disputed' : 'opened';
+  }
+  return { main: ask, asker: want.recipient, holder: want.holder, purpose: want.purpose.zh, basis,
+    assurance: seen.assurance, step: a.step, fields: names(want.what), status };
+}
+
+async function checkConsentKind({ case: opened, identify, consent, withdraw }, caseId, text) {
+  const { terms } = consent.body;
+  const { assertion, assurance } = await checkIdentify(identify, caseId, terms.role);
+  await checkConsent(consent, caseId, assertion);
+  need(opened.body.parties.some((p) => p.role === terms.role && p.subject === terms.subject), 'consent: not a party');
+  need(hex(await domainHash('tongban/text/1', text)) === terms.text, 'consent: another text');
+  need(!withdraw || withdraw.body.consent === consent.id, 'withdraw: another consent');
+  const fields = terms.items.flatMap((item) => names(item.what)
+    .map((name) => `${item.recipient} <- ${item.holder}: ${item.resource}.${name}`));
+  return { main: consent, asker: consent.signer, basis: 'consent', assurance, step: terms.role, fields,
+    status: withdraw ? 'withdrawn' : 'given' };
+}
+
+function checkAction({ matter, request, report }, caseId) {
+  const a = request.body;
+  need(a.case === caseId, 'request: another case');
+  const action = matter.body.actions.find(({ step }) => step === a.step);
+  need(action, 'request: no such action');
+  let status = request.refusal ? `refused: ${request.refusal}` : 'requested';
+  if (report) {
+    need(!request.refusal, 'request: refused, and yet something follows');
+    need(report.body.action === request.id && report.signer === action.performer, 'report: another action or signer');
+    status = report.body.failure !== null ? `failed: ${report.body.failure}` : 'done';
+  }
+  return { main: request, asker: request.signer, holder: action.performer, purpose: action.operation, step: a.step, status };
+}
+
+function checkDecision({ decide }, caseId) {
+  need(decide.body.case === caseId, 'decide: another case');
+  return { main: decide, asker: decide.signer, step: decide.body.step, status: decide.body.result };
+}
+
+async function verify(bytes, genesis) {
+  need(globalThis.crypto && globalThis.crypto.subtle, 'no webcrypto here (a browser offers it only in a secure context)');
+  const file = readFile(bytes);
+  const net = await readGenesis(genesis);
+  need(file.chain_id === net.chain, 'receipt: another chain');
+  need(file.kind === 'consent' || file.text === '', 'receipt: text out of place');
+
+  // the sequence of roles is cheap to check, so it comes before the signatures
+  const slots = [];
+  let at = 0;
+  for (const slot of KINDS[file.kind]) {
+    const role = slot.replace('?', '');
+    if (file.events[at]?.role === role) slots.push([role, file.events[at++]]);
+    else need(slot.endsWith('?'), `receipt: ${role} is missing or out of order`);
+  }
+  need(at === file.events.length, 'receipt: events left over');
+  const events = {};
+  for (const [role, e] of slots) events[role] = await checkEvent(e, net);
+
+  const { matter, case: opened } = events;
+  need(opened.body.matter === matter.body.id && opened.body.version === matter.body.version, 'case: another matter');
+  need(opened.signer === matter.signer, 'case: another signer than the matter');
+  const kinds = { call: checkCall, consent: checkConsentKind, action: checkAction, decision: checkDecision };
+  const { main, ...facts } = await kinds[file.kind](events, opened.id, file.text);
+  return {
+    kind: file.kind, asker: '', holder: '', purpose: '', basis: '', assurance: '', matter: matter.body.id,
+    case: opened.id, step: '', fields: [], status: '', ...facts,
+    height: plain(main.header.height, 'height'), time: plain(main.header.time_ms, 'time'),
+  };
+}

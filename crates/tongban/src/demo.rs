@@ -1,0 +1,600 @@
+//! `tongban demo`: a whole consortium on this machine, and cases carried through it.
+
+use crate::{
+    city::{City, Exception, Sale},
+    client::{Client, Refused},
+    setup::{self, ELEMENTS, Made, Plan, PlannedDepartment, node_dir},
+};
+use anyhow::{Context as _, Result, bail};
+use crypto::SigningKey;
+use identity::{Identified, Terminal};
+use indicatif::{ProgressBar, ProgressStyle};
+use model::*;
+use node::{Config, DemoDoor, Node, Persona};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::{Mutex, Semaphore};
+
+/// The demo's passphrase: its keys guard nothing but invented people.
+const PASSPHRASE: &str = "demo";
+const PATIENCE: Duration = Duration::from_secs(60);
+const MARKER: &str = ".tongban-demo";
+/// How many cases run at once.
+const AT_ONCE: usize = 4;
+
+/// The departments: ID, Chinese name, English name, validator, connector.
+const DEPARTMENTS: [(&str, &str, &str, bool, &str); 10] = [
+    ("bureau", "政务服务局", "Government service bureau", true, include_str!("../../../demo/departments/bureau.yaml")),
+    ("civil", "民政局", "Civil affairs", false, include_str!("../../../demo/departments/civil.yaml")),
+    ("court", "人民法院", "People's court", false, include_str!("../../../demo/departments/court.yaml")),
+    ("gas", "燃气公司", "Gas company", false, include_str!("../../../demo/departments/gas.yaml")),
+    ("housing", "住房和城乡建设局", "Housing contracts", false, include_str!("../../../demo/departments/housing.yaml")),
+    ("police", "公安局", "Police (population)", true, include_str!("../../../demo/departments/police.yaml")),
+    ("power", "供电公司", "Power company", false, include_str!("../../../demo/departments/power.yaml")),
+    ("registry", "不动产登记中心", "Real-estate registry", true, include_str!("../../../demo/departments/registry.yaml")),
+    ("tax", "税务局", "Tax", true, include_str!("../../../demo/departments/tax.yaml")),
+    ("water", "自来水公司", "Water company", false, include_str!("../../../demo/departments/water.yaml")),
+];
+const HOUSE_TRANSFER: &str = include_str!("../../../matters/house-transfer/matter.yaml");
+
+/// What the command line asks of the demo.
+pub struct Options {
+    /// Stop after the cases.
+    pub headless: bool,
+    /// The matter.
+    pub matter: String,
+    /// How many cases.
+    pub cases: usize,
+    /// The city's seed.
+    pub seed: u64,
+    /// The folder everything is written to.
+    pub data: PathBuf,
+    /// The portal's port.
+    pub port: u16,
+    /// Whether to print JSON.
+    pub json: bool,
+}
+
+/// One case of the report.
+#[derive(Serialize)]
+struct CaseReport {
+    id: String,
+    matter: String,
+    outcome: String,
+    reason: String,
+    signatures: u32,
+    documents_uploaded: u32,
+    calls: u64,
+    actions: u64,
+    elapsed_ms: u64,
+    waited_ms: u64,
+    steps: Vec<Value>,
+    receipts: Vec<String>,
+    exception: Option<String>,
+}
+
+/// A running demo consortium.
+pub struct Demo {
+    dir: PathBuf,
+    made: Made,
+    nodes: BTreeMap<DepartmentId, Node>,
+    city: Arc<City>,
+    door: DemoDoor,
+}
+
+fn now_ms() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+/// Addresses that are free now.
+pub fn free_addresses(n: usize) -> Result<Vec<SocketAddr>> {
+    let listeners = (0..n).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
+    Ok(listeners.iter().map(|l| l.local_addr()).collect::<Result<_, _>>()?)
+}
+
+fn empty_dir(dir: &Path) -> Result<()> {
+    if dir.join(MARKER).exists() {
+        std::fs::remove_dir_all(dir).with_context(|| format!("clearing {}", dir.display()))?;
+    } else if dir.exists() && std::fs::read_dir(dir)?.next().is_some() {
+        bail!("{} is not empty and no earlier demo's folder; choose another with --data", dir.display());
+    }
+    std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    std::fs::write(dir.join(MARKER), "the folder of `tongban demo`; the next demo clears it\n")?;
+    Ok(())
+}
+
+/// Writes the whole consortium to disk: departments' databases, keys, genesis, configurations. `dir` is cleared first.
+pub async fn write_consortium(dir: &Path, port: u16, city: &Arc<City>) -> Result<Made> {
+    empty_dir(dir)?;
+    let free = free_addresses(DEPARTMENTS.len() * 2)?;
+    let departments = DEPARTMENTS.iter().enumerate().map(|(i, (id, zh, en, validator, _))| PlannedDepartment {
+        id: id.parse().expect("a name"),
+        title: Text { zh: (*zh).into(), en: (*en).into() },
+        validator: *validator,
+        listen: free[i],
+        http: if *id == "bureau" { ([127, 0, 0, 1], port).into() } else { free[DEPARTMENTS.len() + i] },
+    });
+    let plan = Plan { name: "通办演示联盟".into(), departments: departments.collect() };
+    let matter = dir.join("matters/house-transfer");
+    std::fs::create_dir_all(&matter)?;
+    std::fs::write(matter.join("matter.yaml"), HOUSE_TRANSFER)?;
+    std::fs::write(dir.join("elements.yaml"), ELEMENTS)?;
+    let root = dir.canonicalize()?;
+    let made = setup::make(&plan, dir, PASSPHRASE, now_ms(), |config: &mut Config| {
+        let home = root.join("departments").join(config.department.as_str());
+        config.database = home.join("department.db");
+        config.connector = home.join("connector.yaml");
+        config.standard = root.join("elements.yaml");
+        if config.department.as_str() == "bureau" {
+            config.matters = vec![root.join("matters/house-transfer")];
+        }
+    })?;
+    let mut writes = Vec::new();
+    for (id, _, _, _, connector) in DEPARTMENTS {
+        let home = dir.join("departments").join(id);
+        std::fs::create_dir_all(&home)?;
+        std::fs::write(home.join("connector.yaml"), connector)?;
+        let city = city.clone();
+        writes.push(tokio::spawn(async move { city.write(id, &home.join("department.db")).await }));
+    }
+    for write in writes {
+        write.await??;
+    }
+    std::fs::create_dir_all(dir.join("receipts"))?;
+    Ok(made)
+}
+
+fn personas(city: &City) -> Vec<Persona> {
+    let plain = city.sales.iter().rev().filter(|s| s.exception.is_none()).take(12);
+    plain
+        .flat_map(|s| {
+            let persona = |role: &str, me: &crate::city::Citizen, other: &crate::city::Citizen| Persona {
+                id: me.id.clone(),
+                name: me.name.clone(),
+                role: role.into(),
+                unit: s.unit.clone(),
+                contract: s.contract.clone(),
+                other_id: other.id.clone(),
+                other_name: other.name.clone(),
+            };
+            [persona("seller", &s.seller, &s.buyer), persona("buyer", &s.buyer, &s.seller)]
+        })
+        .collect()
+}
+
+impl Demo {
+    /// Writes and starts the whole consortium and publishes its catalogue, bases and matter.
+    pub async fn start(dir: &Path, port: u16, seed: u64) -> Result<Self> {
+        let city = Arc::new(City::new(seed));
+        let made = write_consortium(dir, port, &city).await?;
+        let door = DemoDoor {
+            personas: Arc::new(personas(&city)),
+            terminal: Arc::new(Terminal::new(SigningKey::random())),
+            device_seed: crypto::random(),
+        };
+        let mut demo = Self { dir: dir.to_owned(), made, nodes: BTreeMap::new(), city, door };
+        for id in demo.made.keys.keys().cloned().collect::<Vec<_>>() {
+            demo.start_node(&id).await?;
+        }
+        demo.publish().await?;
+        Ok(demo)
+    }
+
+    async fn start_node(&mut self, id: &DepartmentId) -> Result<()> {
+        let config = Config::read(&node_dir(&self.dir, id).join("node.toml"))?;
+        let door = (id.as_str() == "bureau").then(|| self.door.clone());
+        let node = Node::start(config, PASSPHRASE, door).await.with_context(|| format!("starting the node of {id}"))?;
+        self.nodes.insert(id.clone(), node);
+        Ok(())
+    }
+
+    fn node(&self, id: &str) -> &Node {
+        &self.nodes[&id.parse::<DepartmentId>().expect("a name")]
+    }
+
+    /// Every department puts its catalogue on the ledger; holders approve statutory bases; the bureau enrols its terminal
+    /// and publishes the matter.
+    async fn publish(&self) -> Result<()> {
+        let mut commands = Vec::new();
+        for (id, node) in &self.nodes {
+            for resource in node.gateway().resources() {
+                commands.push((id.clone(), Body::PublishResource(resource.clone())));
+            }
+        }
+        self.submit_all(commands).await?;
+        let year = now_ms() + 365 * 24 * 3_600_000;
+        let approval = |id: &str, resource: &str, names: &[&str], citation: &str| ApproveBasis {
+            id: id.parse().expect("a name"),
+            asker: "bureau".parse().expect("a name"),
+            matter: "house-transfer".parse().expect("a name"),
+            resource: resource.parse().expect("a name"),
+            names: names.iter().map(|n| n.parse().expect("a name")).collect(),
+            citation: citation.into(),
+            expires_ms: year,
+        };
+        let bureau = || "bureau".parse().expect("a name");
+        let restriction =
+            approval("restriction-check", "registry.restriction", &["seized", "objected"], "不动产登记暂行条例第二十二条");
+        let execution = approval("execution-check", "court.dishonest", &["listed"], "民事诉讼法第二百六十六条");
+        let enrol = EnrolTerminal { key: self.door.terminal.public(), active: true };
+        let package = self.node("bureau").flow.packages()[0].publication();
+        let commands = vec![
+            ("registry".parse().expect("a name"), Body::ApproveBasis(restriction)),
+            ("court".parse().expect("a name"), Body::ApproveBasis(execution)),
+            (bureau(), Body::EnrolTerminal(enrol)),
+            (bureau(), Body::PublishMatter(package)),
+        ];
+        self.submit_all(commands).await
+    }
+
+    async fn submit_all(&self, commands: Vec<(DepartmentId, Body)>) -> Result<()> {
+        let tasks = commands.into_iter().map(|(id, body)| {
+            let flow = self.nodes[&id].flow.clone();
+            tokio::spawn(async move { (id, flow.submit_and_wait(body, PATIENCE).await) })
+        });
+        let mut highest = 0;
+        for task in tasks.collect::<Vec<_>>() {
+            let (id, event) = task.await?;
+            let event = event.with_context(|| format!("a command of {id}"))?;
+            if let Outcome::Refused(refusal) = event.outcome {
+                bail!("the ledger refused a command of {id}: {}", refusal.code());
+            }
+            highest = highest.max(event.height);
+        }
+        for node in self.nodes.values() {
+            tokio::time::timeout(PATIENCE, node.flow.caught_up(highest)).await?;
+        }
+        Ok(())
+    }
+
+    fn client(&self) -> Client {
+        let bureau = self.node("bureau");
+        Client::new(bureau.http, bureau.config.api_token.as_deref().unwrap_or_default())
+    }
+
+    /// Stops every node.
+    pub async fn stop(self) {
+        for node in self.nodes.into_values() {
+            node.stop().await;
+        }
+    }
+}
+
+/// Carries sales through the API as citizens, a clerk and a terminal would.
+#[derive(Clone)]
+pub struct Driver {
+    client: Client,
+    chain: ChainId,
+    door: DemoDoor,
+    receipts: PathBuf,
+}
+
+impl Driver {
+    /// Runs one sale to its named state, and a second submission of it where the sale is one submitted twice.
+    async fn run(&self, sale: &Sale) -> Result<Vec<CaseReport>> {
+        let begun = Instant::now();
+        let id = self.client.open_case("house-transfer", self.form(sale), self.parties(sale)).await?;
+        let mut reports = Vec::new();
+        if sale.exception == Some(Exception::Twice) {
+            reports.push(self.submit_again(sale, &id).await?);
+        }
+        let mut report = self.carry(sale, &id, begun).await?;
+        report.receipts = self.save_receipts(&id).await?;
+        reports.insert(0, report);
+        Ok(reports)
+    }
+
+    fn form(&self, sale: &Sale) -> Value {
+        json!({ "unit": sale.unit, "contract": sale.contract })
+    }
+
+    fn parties(&self, sale: &Sale) -> Value {
+        let person = |c: &crate::city::Citizen| json!({ "id": c.id, "name": c.name });
+        json!({ "seller": person(&sale.seller), "buyer": person(&sale.buyer) })
+    }
+
+    async fn submit_again(&self, sale: &Sale, first: &str) -> Result<CaseReport> {
+        let begun = Instant::now();
+        let again = self.client.open_case("house-transfer", self.form(sale), self.parties(sale)).await;
+        let refused = again.err().context("the same application was taken twice")?;
+        let code = refused.downcast_ref::<Refused>().map(|r| r.code.clone()).unwrap_or_default();
+        Ok(CaseReport {
+            id: first.into(),
+            matter: "house-transfer".into(),
+            outcome: if code == "duplicate" { "duplicate".into() } else { bail!("expected a duplicate, got {refused}") },
+            reason: "already_open".into(),
+            signatures: 0,
+            documents_uploaded: 0,
+            calls: 0,
+            actions: 0,
+            elapsed_ms: begun.elapsed().as_millis() as u64,
+            waited_ms: 0,
+            steps: vec![],
+            receipts: vec![],
+            exception: Some("Twice".into()),
+        })
+    }
+
+    async fn carry(&self, sale: &Sale, id: &str, begun: Instant) -> Result<CaseReport> {
+        let case = self.case(id).await?;
+        // the seller has a key on a device, the buyer signs on the counter's pad
+        let device = self.door.device(&sale.seller.id);
+        self.identify(id, &case, "seller", Some(device.public())).await?;
+        self.identify(id, &case, "buyer", None).await?;
+        let mut signatures = 0;
+        let mut state = self.wait(id, |c| step_status(c, "precheck") == "done" || rests(c) || c["unconfirmed"].is_string()).await?;
+        if state["unconfirmed"].is_string() {
+            self.client.post(&format!("/api/v1/cases/{id}/confirm"), json!({ "officer": "窗口 07" })).await?;
+            state = self.wait(id, rests).await?;
+        }
+        if !rests(&state) {
+            let consent = self.sign(id, "seller", &device).await?;
+            signatures = 1;
+            if sale.exception == Some(Exception::Withdrawn) {
+                let message = WithdrawConsent::signing_bytes(self.chain, consent.parse().map_err(anyhow::Error::msg)?);
+                let body = json!({ "consent": consent, "signature": hex::encode(device.sign(&message)) });
+                self.client.post(&format!("/api/v1/cases/{id}/withdraw"), body).await?;
+            } else {
+                self.sign(id, "buyer", self.door.terminal.pad()).await?;
+            }
+            state = self.wait(id, rests).await?;
+        }
+        Ok(CaseReport {
+            id: id.into(),
+            matter: "house-transfer".into(),
+            outcome: state["outcome"].as_str().unwrap_or_default().into(),
+            reason: state["reason"].as_str().unwrap_or_default().into(),
+            signatures,
+            documents_uploaded: 0,
+            calls: state["calls"].as_u64().unwrap_or_default(),
+            actions: state["actions"].as_u64().unwrap_or_default(),
+            elapsed_ms: begun.elapsed().as_millis() as u64,
+            waited_ms: 0,
+            steps: state["steps"].as_array().cloned().unwrap_or_default(),
+            receipts: vec![],
+            exception: sale.exception.map(|e| format!("{e:?}")),
+        })
+    }
+
+    async fn case(&self, id: &str) -> Result<Value> {
+        self.client.get(&format!("/api/v1/cases/{id}")).await
+    }
+
+    /// Waits until something holds of a case.
+    async fn wait(&self, id: &str, holds: impl Fn(&Value) -> bool) -> Result<Value> {
+        let deadline = Instant::now() + Duration::from_secs(180);
+        let mut case = self.case(id).await?;
+        while !holds(&case) {
+            if Instant::now() > deadline {
+                bail!("case {id} came to no end: {}", serde_json::to_string(&case)?);
+            }
+            case = self.client.get(&format!("/api/v1/cases/{id}/next")).await?;
+        }
+        Ok(case)
+    }
+
+    async fn identify(&self, id: &str, case: &Value, role: &str, device: Option<PublicKey>) -> Result<()> {
+        let parties = case["parties"].as_array().context("a case has parties")?;
+        let party = parties.iter().find(|p| p["role"] == role).context("the role is there")?;
+        let subject = party["subject"].as_str().unwrap_or_default().parse().map_err(anyhow::Error::msg)?;
+        let role: RoleId = role.parse().map_err(anyhow::Error::msg)?;
+        let case = id.parse().map_err(anyhow::Error::msg)?;
+        let who = Identified { chain: self.chain, case, role: &role, subject, at_ms: now_ms() };
+        let (assertion, signature) = match device {
+            Some(device) => self.door.terminal.vouch_for_passkey(&who, device),
+            None => self.door.terminal.vouch_at_counter(&who),
+        };
+        let body = json!({ "assertion": hex::encode(encode(&assertion)), "signature": hex::encode(signature) });
+        self.client.post(&format!("/api/v1/cases/{id}/identify"), body).await.map(drop)
+    }
+
+    async fn sign(&self, id: &str, role: &str, key: &SigningKey) -> Result<String> {
+        let draft: Value = self.client.get(&format!("/api/v1/cases/{id}/consent/{role}?lang=zh-CN")).await?;
+        let to_sign = hex::decode(draft["to_sign"].as_str().unwrap_or_default())?;
+        let body = json!({ "terms": draft["terms"], "signature": hex::encode(key.sign(&to_sign)) });
+        let given = self.client.post(&format!("/api/v1/cases/{id}/consent"), body).await?;
+        Ok(given["id"].as_str().context("a consent has an ID")?.to_owned())
+    }
+
+    async fn save_receipts(&self, id: &str) -> Result<Vec<String>> {
+        let names: Vec<String> = self.client.get(&format!("/api/v1/cases/{id}/receipts")).await?;
+        let dir = self.receipts.join(&id[..16]);
+        std::fs::create_dir_all(&dir)?;
+        let mut files = Vec::new();
+        for name in names {
+            let receipt = self.client.get_bytes(&format!("/api/v1/cases/{id}/receipts/{name}")).await?;
+            let path = dir.join(format!("{name}.json"));
+            std::fs::write(&path, receipt)?;
+            files.push(path.display().to_string());
+        }
+        Ok(files)
+    }
+}
+
+fn rests(case: &Value) -> bool {
+    !matches!(case["outcome"].as_str(), Some("open" | "blocked"))
+}
+
+fn step_status<'a>(case: &'a Value, step: &str) -> &'a str {
+    let steps = case["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
+    steps.iter().find(|s| s["step"] == step).and_then(|s| s["status"].as_str()).unwrap_or_default()
+}
+
+fn progress(len: usize, quiet: bool) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} cases {msg}").expect("a valid template");
+    ProgressBar::new(len as u64).with_style(style)
+}
+
+/// Draws as many reports as wanted from the city's sales, in its own mix; cases with an outage run together, at the end,
+/// while the power company's node is down.
+async fn run_cases(demo: &mut Demo, wanted: usize, quiet: bool) -> Result<Vec<CaseReport>> {
+    let driver = Driver {
+        client: demo.client(),
+        chain: demo.made.chain,
+        door: demo.door.clone(),
+        receipts: demo.dir.join("receipts"),
+    };
+    let (mut plain, mut outage, mut count) = (Vec::new(), Vec::new(), 0);
+    for sale in &demo.city.sales {
+        let weight = if sale.exception == Some(Exception::Twice) { 2 } else { 1 };
+        if count + weight > wanted {
+            if count == wanted {
+                break;
+            }
+            continue;
+        }
+        count += weight;
+        let list = if sale.exception == Some(Exception::PowerDown) { &mut outage } else { &mut plain };
+        list.push(sale.clone());
+    }
+    let bar = progress(wanted, quiet);
+    let reports = Arc::new(Mutex::new(Vec::new()));
+    let gate = Arc::new(Semaphore::new(AT_ONCE));
+    let spawn = |sale: Sale| {
+        let (driver, reports, gate, bar) = (driver.clone(), reports.clone(), gate.clone(), bar.clone());
+        tokio::spawn(async move {
+            let _permit = gate.acquire_owned().await?;
+            let done = driver.run(&sale).await?;
+            bar.inc(done.len() as u64);
+            reports.lock().await.extend(done);
+            anyhow::Ok(())
+        })
+    };
+    for task in plain.into_iter().map(&spawn).collect::<Vec<_>>() {
+        task.await??;
+    }
+    if !outage.is_empty() {
+        bar.set_message("(the power company's node is down)");
+        let power: DepartmentId = "power".parse().expect("a name");
+        demo.nodes.remove(&power).context("the power company's node runs")?.stop().await;
+        let down = Instant::now();
+        let tasks: Vec<_> = outage.into_iter().map(&spawn).collect();
+        wait_until_blocked(&driver).await?;
+        demo.start_node(&power).await?;
+        let waited = down.elapsed().as_millis() as u64;
+        for task in tasks {
+            task.await??;
+        }
+        for report in reports.lock().await.iter_mut().filter(|r| r.exception.as_deref() == Some("PowerDown")) {
+            report.waited_ms = waited.min(report.elapsed_ms);
+            report.elapsed_ms -= report.waited_ms;
+        }
+    }
+    bar.finish_and_clear();
+    let mut reports = reports.lock().await;
+    Ok(std::mem::take(&mut *reports))
+}
+
+/// Waits until a case says that it is blocked, and by the power company.
+async fn wait_until_blocked(driver: &Driver) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let ids: Vec<String> = driver.client.get("/api/v1/cases").await?;
+        for id in ids.iter().take(AT_ONCE) {
+            let case = driver.case(id).await?;
+            if case["outcome"] == "blocked" && case["waits_for"] == "power" {
+                return Ok(());
+            }
+        }
+        if Instant::now() > deadline {
+            bail!("no case said that it waits for the power company while its node was down");
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+fn percentile(sorted: &[u64], p: f64) -> u64 {
+    sorted.get(((sorted.len() as f64 - 1.0) * p).round() as usize).copied().unwrap_or_default()
+}
+
+/// The latency of finality, measured with a few commands of the bureau's.
+async fn finality_ms(demo: &Demo) -> Result<(u64, u64)> {
+    let flow = &demo.node("bureau").flow;
+    let mut samples = Vec::new();
+    for i in 0..20u8 {
+        let begun = Instant::now();
+        let body = Body::Anchor(Anchor { topic: "probe".parse().expect("a name"), data: vec![i] });
+        flow.submit_and_wait(body, PATIENCE).await?;
+        samples.push(begun.elapsed().as_millis() as u64);
+    }
+    samples.sort_unstable();
+    Ok((percentile(&samples, 0.5), percentile(&samples, 0.99)))
+}
+
+fn print_timeline(report: &CaseReport) {
+    println!("\n办件 {}  {} → {}", &report.id[..8], report.matter, report.outcome);
+    for step in &report.steps {
+        let text = |key: &str| step[key].as_str().unwrap_or_default();
+        let mark = match text("status") {
+            "done" => "✓",
+            "failed" => "✗",
+            "waiting" => "…",
+            _ => "·",
+        };
+        println!("  {mark} {:<16} {:<9} {:<9} {:>6} ms  {}", text("step"), text("department"), text("kind"), step["ms"], text("code"));
+    }
+    println!("  {} ms in all, {} calls, {} actions, {} receipts\n", report.elapsed_ms, report.calls, report.actions, report.receipts.len());
+}
+
+/// Runs the demo.
+pub async fn run(options: Options) -> Result<()> {
+    if options.matter != "house-transfer" {
+        bail!("there is no matter `{}` in the demo yet; it has: house-transfer", options.matter);
+    }
+    let begun = Instant::now();
+    if !options.json {
+        println!("Starting a consortium of {} departments, 4 of them validators …", DEPARTMENTS.len());
+    }
+    let mut demo = Demo::start(&options.data, options.port, options.seed).await?;
+    if !options.json {
+        println!("Ready after {:.1} s; running {} case(s) of {} …", begun.elapsed().as_secs_f64(), options.cases, options.matter);
+    }
+    let reports = run_cases(&mut demo, options.cases, options.json).await?;
+    let (p50, p99) = finality_ms(&demo).await?;
+    let bureau = demo.node("bureau");
+    let document = json!({
+        "consortium": {
+            "chain_id": demo.made.chain,
+            "departments": demo.made.genesis.members.iter().map(|m| m.id.as_str()).collect::<Vec<_>>(),
+            "validators": demo.made.genesis.validators().len(),
+            "height": bureau.chain().height(),
+        },
+        "cases": reports,
+        "genesis": options.data.join("genesis.json").display().to_string(),
+        "finality_ms": { "p50": p50, "p99": p99 },
+    });
+    if options.json {
+        println!("{}", serde_json::to_string(&document)?);
+    } else {
+        if let Some(first) = reports.first() {
+            print_timeline(first);
+        }
+        let mut outcomes: BTreeMap<&str, usize> = BTreeMap::new();
+        for report in &reports {
+            *outcomes.entry(&report.outcome).or_default() += 1;
+        }
+        let mut elapsed: Vec<_> = reports.iter().map(|r| r.elapsed_ms).collect();
+        elapsed.sort_unstable();
+        println!("{} case(s): {outcomes:?}; p50 {} ms, p95 {} ms; finality p50 {p50} ms", reports.len(), percentile(&elapsed, 0.5), percentile(&elapsed, 0.95));
+        println!("Receipts: {}\nCheck one: tongban verify {} --genesis {}",
+            options.data.join("receipts").display(),
+            reports.first().and_then(|r| r.receipts.first()).map_or("RECEIPT", String::as_str),
+            options.data.join("genesis.json").display());
+    }
+    if !options.headless {
+        println!("\nThe portal is open at http://{} – press Ctrl-C to stop.", bureau.http);
+        tokio::signal::ctrl_c().await?;
+    }
+    demo.stop().await;
+    Ok(())
+}
