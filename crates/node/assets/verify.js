@@ -26,6 +26,11 @@ const KINDS = {
   decision: 'matter case decide'.split(' '),
 };
 
+// pairs of events of which the first must have been ordered before the second
+const CHRONICLE = [['matter', 'case'], ['case', 'identify'], ['case', 'ask'], ['case', 'request'], ['case', 'decide'],
+  ['identify', 'consent'], ['identify', 'ask'], ['consent', 'ask'], ['ask', 'answer'], ['answer', 'confirm'],
+  ['consent', 'withdraw'], ['request', 'report'], ['resource', 'ask'], ['approval', 'ask']];
+
 export async function verifyReceipt(receiptBytes, genesis) {
   try {
     return { valid: true, facts: await verify(receiptBytes, genesis) };
@@ -278,6 +283,7 @@ async function checkInclusion(e, command, outcome, root) {
     const sibling = unhex(item, 32, 'inclusion: path');
     hash = await (sides.pop() ? sha256(u8(1), hash, sibling) : sha256(u8(1), sibling, hash));
   }
+  hash = await sha256(u8(2), u32(e.size), hash);
   need(hex(hash) === root, 'inclusion: path does not lead to the event root');
 }
 
@@ -329,13 +335,16 @@ async function checkEvent(e, net) {
   need(command.body.is === bodyType, `${e.role}: wrong body`);
   const refusal = outcome.is === 'Refused' ? outcome.value : null;
   need(!mustBeAccepted || refusal === null, `${e.role}: not accepted`);
-  return { id: hex(await sha256(message)), signer: command.signer, body: command.body.value, refusal, header };
+  return { id: hex(await sha256(message)), signer: command.signer, body: command.body.value, refusal, header, index: e.index };
 }
 
 // ---- what each kind holds ----
 
-async function checkIdentify(event, caseId, role) {
+async function checkIdentify(event, opened, role) {
   const { assertion, bytes, signature } = event.body;
+  const caseId = opened.id;
+  const party = opened.body.parties.find((p) => p.role === role);
+  need(party && party.subject === assertion.subject, 'identify: nobody in this case');
   need(assertion.case === caseId, 'identify: another case');
   need(assertion.role === role, 'identify: another role');
   const message = concat('tongban/assertion/1', u8(0), bytes);
@@ -356,7 +365,8 @@ const sameWhat = (a, b) => a.is === b.is && names(a).join(' ') === names(b).join
 const sameItem = (item, want) => ['step', 'recipient', 'holder', 'resource'].every((key) => item[key] === want[key])
   && sameWhat(item.what, want.what);
 
-async function checkCall({ matter, resource, identify, consent, approval, ask, answer, confirm }, caseId) {
+async function checkCall({ matter, case: opened, resource, identify, consent, approval, ask, answer, confirm }) {
+  const caseId = opened.id;
   const a = ask.body;
   need(a.case === caseId, 'ask: another case');
   const want = matter.body.needs.find((n) => n.step === a.step && n.recipient === ask.signer);
@@ -369,7 +379,7 @@ async function checkCall({ matter, resource, identify, consent, approval, ask, a
   need(!!identify === (by !== 'Statutory'), 'identify: missing or out of place');
   need(!!consent === (by === 'Consent'), 'consent: missing or out of place');
   need(by === 'Statutory' ? approval || ask.refusal : !approval, 'approval: missing or out of place');
-  const seen = identify ? await checkIdentify(identify, caseId, want.party) : { assurance: '' };
+  const seen = identify ? await checkIdentify(identify, opened, want.party) : { assurance: '' };
   let basis = '';
   if (by === 'Consent') {
     const { terms } = consent.body;
@@ -384,6 +394,8 @@ async function checkCall({ matter, resource, identify, consent, approval, ask, a
     const b = approval.body;
     need(b.id === want.basis.value && approval.signer === want.holder, 'approval: another approval or signer');
     need(b.asker === ask.signer && b.resource === want.resource, 'approval: another asker or resource');
+    need(b.matter === matter.body.id && names(want.what).every((name) => b.names.includes(name)), 'approval: covers something else');
+    need(ask.refusal || b.expires_ms >= ask.header.time_ms, 'approval: expired');
     basis = `statutory: ${b.citation}`;
   }
 
@@ -396,7 +408,7 @@ async function checkCall({ matter, resource, identify, consent, approval, ask, a
     else status = reply.is === 'Declined' ? `declined: ${reply.value}` : 'answered';
   }
   if (confirm) {
-    need(answer, 'confirm: without an answer');
+    need(answer && !answer.refusal && answer.body.reply.is === 'Data', 'confirm: without an answer');
     need(confirm.body.call === ask.id && confirm.signer === ask.signer, 'confirm: another call or signer');
     status = confirm.body.dispute !== null ? 'disputed' : 'opened';
   }
@@ -404,20 +416,25 @@ async function checkCall({ matter, resource, identify, consent, approval, ask, a
     assurance: seen.assurance, step: a.step, fields: names(want.what), status };
 }
 
-async function checkConsentKind({ case: opened, identify, consent, withdraw }, caseId, text) {
+async function checkConsentKind({ case: opened, identify, consent, withdraw }, text, net) {
   const { terms } = consent.body;
-  const { assertion, assurance } = await checkIdentify(identify, caseId, terms.role);
+  const caseId = opened.id;
+  const { assertion, assurance } = await checkIdentify(identify, opened, terms.role);
   await checkConsent(consent, caseId, assertion);
-  need(opened.body.parties.some((p) => p.role === terms.role && p.subject === terms.subject), 'consent: not a party');
   need(hex(await domainHash('tongban/text/1', text)) === terms.text, 'consent: another text');
-  need(!withdraw || withdraw.body.consent === consent.id, 'withdraw: another consent');
+  if (withdraw) {
+    need(withdraw.body.consent === consent.id, 'withdraw: another consent');
+    const message = concat('tongban/withdraw/1', u8(0), unhex(net.chain, 32, 'chain'), unhex(consent.id, 32, 'consent'));
+    need(await verifies(assertion.signer, withdraw.body.signature, message), 'withdraw: bad signature');
+  }
   const fields = terms.items.flatMap((item) => names(item.what)
     .map((name) => `${item.recipient} <- ${item.holder}: ${item.resource}.${name}`));
   return { main: consent, asker: consent.signer, basis: 'consent', assurance, step: terms.role, fields,
     status: withdraw ? 'withdrawn' : 'given' };
 }
 
-function checkAction({ matter, request, report }, caseId) {
+function checkAction({ matter, case: opened, request, report }) {
+  const caseId = opened.id;
   const a = request.body;
   need(a.case === caseId, 'request: another case');
   const action = matter.body.actions.find(({ step }) => step === a.step);
@@ -431,7 +448,8 @@ function checkAction({ matter, request, report }, caseId) {
   return { main: request, asker: request.signer, holder: action.performer, purpose: action.operation, step: a.step, status };
 }
 
-function checkDecision({ decide }, caseId) {
+function checkDecision({ case: opened, decide }) {
+  const caseId = opened.id;
   need(decide.body.case === caseId, 'decide: another case');
   return { main: decide, asker: decide.signer, step: decide.body.step, status: decide.body.result };
 }
@@ -455,11 +473,18 @@ async function verify(bytes, genesis) {
   const events = {};
   for (const [role, e] of slots) events[role] = await checkEvent(e, net);
 
+  // what rests on another event must have been ordered after it
+  for (const [first, second] of CHRONICLE) {
+    const [a, b] = [events[first], events[second]];
+    const ordered = !a || !b || a.header.height < b.header.height || (a.header.height === b.header.height && a.index < b.index);
+    need(ordered, `receipt: ${second} was ordered before ${first}`);
+  }
+
   const { matter, case: opened } = events;
   need(opened.body.matter === matter.body.id && opened.body.version === matter.body.version, 'case: another matter');
   need(opened.signer === matter.signer, 'case: another signer than the matter');
   const kinds = { call: checkCall, consent: checkConsentKind, action: checkAction, decision: checkDecision };
-  const { main, ...facts } = await kinds[file.kind](events, opened.id, file.text);
+  const { main, ...facts } = await kinds[file.kind](events, file.text, net);
   return {
     kind: file.kind, asker: '', holder: '', purpose: '', basis: '', assurance: '', matter: matter.body.id,
     case: opened.id, step: '', fields: [], status: '', ...facts,

@@ -124,6 +124,7 @@ pub(crate) struct Decoded {
     pub(crate) signed: SignedCommand,
     pub(crate) outcome: Outcome,
     pub(crate) header: Header,
+    pub(crate) index: u32,
 }
 
 impl Decoded {

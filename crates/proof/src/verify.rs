@@ -40,7 +40,37 @@ pub fn verify(file: &[u8], genesis: &Genesis) -> Result<Facts, Rejected> {
         .iter()
         .map(|proof| check_event(proof, chain, genesis))
         .collect::<Result<Vec<_>, _>>()?;
+    check_order(&events)?;
     link(&receipt, &events)
+}
+
+/// Pairs of events of which the first must have been ordered before the second.
+const CHRONICLE: [(Role, Role); 14] = [
+    (Role::Matter, Role::Case),
+    (Role::Case, Role::Identify),
+    (Role::Case, Role::Ask),
+    (Role::Case, Role::Request),
+    (Role::Case, Role::Decide),
+    (Role::Identify, Role::Consent),
+    (Role::Identify, Role::Ask),
+    (Role::Consent, Role::Ask),
+    (Role::Ask, Role::Answer),
+    (Role::Answer, Role::Confirm),
+    (Role::Consent, Role::Withdraw),
+    (Role::Request, Role::Report),
+    (Role::Resource, Role::Ask),
+    (Role::Approval, Role::Ask),
+];
+
+/// What rests on another event must have been ordered after it.
+fn check_order(events: &[Decoded]) -> Result<(), Rejected> {
+    let place = |role| events.iter().find(|e| e.role == role).map(|e| (e.header.height, e.index));
+    for (first, second) in CHRONICLE {
+        if let (Some(a), Some(b)) = (place(first), place(second)) {
+            ensure(a < b, "an event was ordered before one it rests on")?;
+        }
+    }
+    Ok(())
 }
 
 /// Checks that one event is on the ledger: signature, inclusion, header walk, finality.
@@ -71,7 +101,7 @@ fn check_event(proof: &EventProof, chain: ChainId, genesis: &Genesis) -> Result<
         last = next;
     }
     check_finality(proof, chain, genesis, &last)?;
-    Ok(Decoded { role, signed, outcome, header })
+    Ok(Decoded { role, signed, outcome, header, index: proof.index })
 }
 
 fn check_finality(proof: &EventProof, chain: ChainId, genesis: &Genesis, last: &Header) -> Result<(), Rejected> {
@@ -150,7 +180,7 @@ fn link(receipt: &Receipt, events: &[Decoded]) -> Result<Facts, Rejected> {
         time: 0,
     };
     let facts = match receipt.kind {
-        Kind::Call => link_call(&mut reader, matter, case, base)?,
+        Kind::Call => link_call(&mut reader, matter, open, case, base)?,
         Kind::Consent => link_consent(&mut reader, receipt, open, case, base)?,
         Kind::Action => link_action(&mut reader, matter, case, base)?,
         Kind::Decision => link_decision(&mut reader, case, base)?,
@@ -159,7 +189,13 @@ fn link(receipt: &Receipt, events: &[Decoded]) -> Result<Facts, Rejected> {
     Ok(facts)
 }
 
-fn link_call(reader: &mut Reader<'_>, matter: &PublishMatter, case: CaseId, base: Facts) -> Result<Facts, Rejected> {
+fn link_call(
+    reader: &mut Reader<'_>,
+    matter: &PublishMatter,
+    open: &OpenCase,
+    case: CaseId,
+    base: Facts,
+) -> Result<Facts, Rejected> {
     let resource_event = reader.accepted(Role::Resource)?;
     let Body::PublishResource(resource) = &resource_event.command().body else {
         return reject("the Resource event publishes no resource");
@@ -179,7 +215,7 @@ fn link_call(reader: &mut Reader<'_>, matter: &PublishMatter, case: CaseId, base
     ensure(of_resource, "the catalogue entry is of another resource")?;
     let (basis, assurance) = match &need.basis {
         NeedBasis::Consent => {
-            let assurance = check_consent_event(consent_event, identify, ask, need, case)?;
+            let assurance = check_consent_event(consent_event, identify, ask, need, open, case)?;
             ("consent".to_string(), assurance)
         }
         NeedBasis::Statutory(id) => {
@@ -188,6 +224,10 @@ fn link_call(reader: &mut Reader<'_>, matter: &PublishMatter, case: CaseId, base
                 Some((Body::ApproveBasis(a), signer, Outcome::Accepted(_)))
                     if &a.id == id && signer == &need.holder && &a.asker == asker && a.resource == need.resource =>
                 {
+                    let names = need.what.names().iter().all(|n| a.names.contains(n));
+                    ensure(names && a.matter == matter.id, "the approval covers something else")?;
+                    let refused = matches!(ask_event.outcome, Outcome::Refused(_));
+                    ensure(refused || a.expires_ms >= ask_event.header.time_ms, "the approval had expired")?;
                     &a.citation
                 }
                 None if matches!(ask_event.outcome, Outcome::Refused(_)) => return refused(ask_event, need, base),
@@ -197,7 +237,7 @@ fn link_call(reader: &mut Reader<'_>, matter: &PublishMatter, case: CaseId, base
         }
         NeedBasis::SelfAccess => {
             ensure(consent_event.is_none(), "self-access rests on no consent")?;
-            ("self_access".to_string(), identified(identify, case, &need.party)?)
+            ("self_access".to_string(), identified(identify, open, case, &need.party)?)
         }
     };
     if !matches!(need.basis, NeedBasis::Statutory(_)) {
@@ -220,7 +260,9 @@ fn link_call(reader: &mut Reader<'_>, matter: &PublishMatter, case: CaseId, base
     };
     let Some(confirm_event) = reader.optional(Role::Confirm) else { return Ok(facts) };
     let Body::Confirm(confirm) = &confirm_event.command().body else { return reject("the Confirm event confirms nothing") };
-    let confirms = confirm.call == call
+    let answered = matches!((&answer_event.outcome, &answer.reply), (Outcome::Accepted(_), Reply::Data { .. }));
+    let confirms = answered
+        && confirm.call == call
         && &confirm_event.command().signer == asker
         && matches!(confirm_event.outcome, Outcome::Accepted(_));
     ensure(confirms, "the confirmation is of another call")?;
@@ -252,6 +294,7 @@ fn check_consent_event(
     identify: Option<&Decoded>,
     ask: &Ask,
     need: &Need,
+    open: &OpenCase,
     case: CaseId,
 ) -> Result<String, Rejected> {
     let Some(event) = consent else { return reject("the consent it rests on is missing") };
@@ -268,18 +311,25 @@ fn check_consent_event(
                 && i.what == need.what
         });
     ensure(covered, "the consent does not cover this call")?;
-    let assurance = identified(identify, case, &need.party)?;
+    let assurance = identified(identify, open, case, &need.party)?;
     check_consent_signature(identify, given)?;
     Ok(assurance)
 }
 
 /// Checks who identified a party, and returns method and level.
-fn identified(identify: Option<&Decoded>, case: CaseId, role: &RoleId) -> Result<String, Rejected> {
+fn identified(
+    identify: Option<&Decoded>,
+    open: &OpenCase,
+    case: CaseId,
+    role: &RoleId,
+) -> Result<String, Rejected> {
     let Some(event) = identify else { return reject("the identification it rests on is missing") };
     let Body::Identify(identify) = &event.command().body else { return reject("the Identify event identifies nobody") };
     let said = &identify.assertion;
     let fits = said.case == case && &said.role == role && matches!(event.outcome, Outcome::Accepted(_));
     ensure(fits, "the identification is of another case or party")?;
+    let party = open.parties.iter().find(|p| &p.role == role);
+    ensure(party.is_some_and(|p| p.subject == said.subject), "nobody in this case was identified")?;
     let signed = crypto::verify(&said.terminal, &said.signing_bytes(), &identify.signature);
     ensure(signed, "the terminal's signature does not verify")?;
     Ok(format!("{:?}/{:?}", said.method, said.level).to_lowercase())
@@ -306,9 +356,7 @@ fn link_consent(
     let event = reader.accepted(Role::Consent)?;
     let Body::GiveConsent(given) = &event.command().body else { return reject("the Consent event gives no consent") };
     ensure(given.terms.case == case, "the consent is of another case")?;
-    let party = open.parties.iter().find(|p| p.role == given.terms.role);
-    ensure(party.is_some_and(|p| p.subject == given.terms.subject), "the consent is of nobody in this case")?;
-    let assurance = identified(Some(identify), case, &given.terms.role)?;
+    let assurance = identified(Some(identify), open, case, &given.terms.role)?;
     check_consent_signature(Some(identify), given)?;
     let text = crypto::hash("tongban/text/1", &[receipt.text.as_bytes()]);
     ensure(text == given.terms.text, "the text is not the one that was signed")?;
@@ -317,6 +365,10 @@ fn link_consent(
         let Body::WithdrawConsent(w) = &withdraw.command().body else { return reject("nothing is withdrawn") };
         let of_this = w.consent.0 == command_id(&event.signed).0 && matches!(withdraw.outcome, Outcome::Accepted(_));
         ensure(of_this, "another consent was withdrawn")?;
+        let Body::Identify(i) = &identify.command().body else { return reject("nobody was identified") };
+        let message = WithdrawConsent::signing_bytes(receipt.chain_id, w.consent);
+        let signed = crypto::verify(&i.assertion.signer, &message, &w.signature);
+        ensure(signed, "the withdrawal's signature does not verify")?;
         status = "withdrawn".into();
     }
     let names = given.terms.items.iter().flat_map(|i| {
