@@ -6,7 +6,7 @@ use crate::{
     pool::Pool,
 };
 use commonware_consensus::{Handoff, marshal::ancestry::Ancestry, simplex::scheme::ed25519::Scheme};
-use commonware_cryptography::{Digestible as _, Digested};
+use commonware_cryptography::{Digested, Digestible as _};
 use commonware_glue::stateful::{
     Application, Finality, Input, Proposed,
     db::{DatabaseSet, Merkleized as _, Reader, Shared as SharedDb, Unmerkleized as _},
@@ -122,12 +122,15 @@ impl App {
             }
             let index = entries.len() as u32;
             let outcome = loop {
-                match self.shared.rules.apply(&mut overlay, block, index, command.id, &command.signed.command) {
+                match self.shared.rules.apply(&mut overlay, block, index, command.id, &command.signed.command)
+                {
                     Ok(outcome) => break outcome,
                     Err(missing) => {
                         let digest = missing.0.digest();
-                        let record =
-                            batches.get(&engine_digest(&digest)).await.expect("the state database can be read");
+                        let record = batches
+                            .get(&engine_digest(&digest))
+                            .await
+                            .expect("the state database can be read");
                         overlay.insert(digest, record);
                     }
                 }
@@ -251,19 +254,15 @@ pub(crate) struct Paced<I> {
 impl<E, I> commonware_consensus::Application<E> for Paced<I>
 where
     E: Engine,
-    I: commonware_consensus::Application<E, SigningScheme = Scheme, Context = Ctx, Block = Block, Input = ()> + Sync,
+    I: commonware_consensus::Application<E, SigningScheme = Scheme, Context = Ctx, Block = Block, Input = ()>
+        + Sync,
 {
     type SigningScheme = Scheme;
     type Context = Ctx;
     type Block = Block;
     type Input = ();
 
-    async fn prepare(
-        &mut self,
-        _: (E, Ctx),
-        _: impl Ancestry<Block>,
-        (): (),
-    ) -> Handoff<Digested<Block>> {
+    async fn prepare(&mut self, _: (E, Ctx), _: impl Ancestry<Block>, (): ()) -> Handoff<Digested<Block>> {
         Handoff::Wait
     }
 
@@ -296,4 +295,3 @@ where
         self.inner.verify(context, ancestry).await
     }
 }
-

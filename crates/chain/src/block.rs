@@ -162,10 +162,12 @@ impl Read for Block {
             if total > BLOCK_BYTES_MAX {
                 return Err(CodecError::Invalid("Block", "too many bytes of commands"));
             }
-            let command = Admitted::decode(take(buf, length)?).ok_or(CodecError::Invalid("Block", "command"))?;
+            let command =
+                Admitted::decode(take(buf, length)?).ok_or(CodecError::Invalid("Block", "command"))?;
             let length = take_length(buf, OUTCOME_BYTES_MAX)?;
             let outcome_bytes = take(buf, length)?.to_vec();
-            let outcome = model::decode(&outcome_bytes).map_err(|_| CodecError::Invalid("Block", "outcome"))?;
+            let outcome =
+                model::decode(&outcome_bytes).map_err(|_| CodecError::Invalid("Block", "outcome"))?;
             entries.push(Entry { command: Arc::new(command), outcome, outcome_bytes });
         }
         if merkle::root(crypto::sha256, &leaves(&entries)) != header.event_root {

@@ -24,7 +24,9 @@ use commonware_consensus::{
     types::{Epoch, FixedEpocher, Height, ViewDelta},
 };
 use commonware_cryptography::{
-    ChaCha20Poly1305, Digested, Digestible as _, Sha256, Signer as _, certificate::{ConstantProvider, Verifier as _}, ed25519,
+    ChaCha20Poly1305, Digested, Digestible as _, Sha256, Signer as _,
+    certificate::{ConstantProvider, Verifier as _},
+    ed25519,
 };
 use commonware_glue::stateful::{
     Config as StatefulConfig, Stateful, SyncPlan,
@@ -32,11 +34,14 @@ use commonware_glue::stateful::{
     probe,
 };
 use commonware_p2p::{
-    Address, AddressableManager as _, Receiver as _, Recipients, Sender as _, authenticated::lookup, max_message_size,
-    utils::StaticProvider,
+    Address, AddressableManager as _, Receiver as _, Recipients, Sender as _, authenticated::lookup,
+    max_message_size, utils::StaticProvider,
 };
 use commonware_parallel::Sequential;
-use commonware_runtime::{Handle, IoBuf, Metrics as _, Quota, Runner as _, Spawner, Supervisor as _, buffer::paged::CacheRef, tokio as runtime};
+use commonware_runtime::{
+    Handle, IoBuf, Metrics as _, Quota, Runner as _, Spawner, Supervisor as _, buffer::paged::CacheRef,
+    tokio as runtime,
+};
 use commonware_storage::{
     archive::prunable,
     journal::contiguous::variable::Config as LogConfig,
@@ -142,7 +147,10 @@ pub fn start(config: Config) -> Result<Chain, StartError> {
         StartError::Config(format!("{} is not in the genesis of this consortium", config.department))
     })?;
     if member.node_key != config.node_key.public() {
-        return Err(StartError::Config(format!("the node key is not that of {} in the genesis", config.department)));
+        return Err(StartError::Config(format!(
+            "the node key is not that of {} in the genesis",
+            config.department
+        )));
     }
     let mut nodes = BTreeMap::new();
     for member in &genesis.members {
@@ -201,7 +209,8 @@ impl Node {
 
     async fn serve(self, context: runtime::Context) {
         let Self { config, shared, nodes, validators, receiver } = self;
-        let me = ed25519::PrivateKey::decode(Copying(&config.node_key.seed()[..])).expect("a seed is a private key");
+        let me = ed25519::PrivateKey::decode(Copying(&config.node_key.seed()[..]))
+            .expect("a seed is a private key");
         let public = me.public_key();
         let committee: Set<ed25519::PublicKey> = Set::from_iter_dedup(validators.iter().cloned());
         let namespace = crypto::vote_namespace(&config.rules.chain);
@@ -226,7 +235,8 @@ impl Node {
             cups::Version::V1,
         );
         let most = NonZeroUsize::new(nodes.len() + 1).expect("at least one");
-        let mut p2p = lookup::Config::local(handshake, &namespace, config.listen, most, largest, NZUsize!(1024));
+        let mut p2p =
+            lookup::Config::local(handshake, &namespace, config.listen, most, largest, NZUsize!(1024));
         p2p.tracked_peer_sets = NZUsize!(1);
         let (mut network, mut oracle) = lookup::Network::new(context.child("network"), p2p);
         let peers: Map<ed25519::PublicKey, Address> = nodes
@@ -351,8 +361,12 @@ impl Node {
             },
         );
         let paced = Paced { inner: state_mail.clone(), shared: shared.clone() };
-        let deferred =
-            Deferred::new(context.child("deferred"), paced, ledger_mail.clone(), FixedEpocher::new(EPOCH_BLOCKS));
+        let deferred = Deferred::new(
+            context.child("deferred"),
+            paced,
+            ledger_mail.clone(),
+            FixedEpocher::new(EPOCH_BLOCKS),
+        );
         let marshal = marshal.start(state_mail.clone(), buffer, marshal_network);
         let state = state.start();
         let engine = simplex::Engine::new(
@@ -457,7 +471,8 @@ impl Node {
                     Request::Block(height, reply) => {
                         let mail = ledger_mail.clone();
                         service.child("block").spawn(move |_| async move {
-                            let _ = reply.send(mail.get_block(Height::new(height)).await.map(|b| b.inner().clone()));
+                            let _ = reply
+                                .send(mail.get_block(Height::new(height)).await.map(|b| b.inner().clone()));
                         });
                     }
                     Request::Finality(height, reply) => {
@@ -473,7 +488,6 @@ impl Node {
                         }
                         let database = database.clone().expect("just set");
                         service.child("record").spawn(move |_| async move {
-                            
                             let record = database.read().await.get(&engine_digest(&key)).await;
                             let _ = reply.send(record.expect("the state database can be read"));
                         });

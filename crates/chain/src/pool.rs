@@ -93,7 +93,12 @@ impl Pool {
     }
 
     /// Checks commands as one batch and takes in the good ones. One verdict for each, in order.
-    pub(crate) fn admit(&self, commands: Vec<Option<Admitted>>, now_ms: u64, own: bool) -> Vec<Result<Arc<Admitted>, Rejected>> {
+    pub(crate) fn admit(
+        &self,
+        commands: Vec<Option<Admitted>>,
+        now_ms: u64,
+        own: bool,
+    ) -> Vec<Result<Arc<Admitted>, Rejected>> {
         let mut verdicts: Vec<Result<Arc<Admitted>, Rejected>> = Vec::with_capacity(commands.len());
         let mut to_verify = Vec::new();
         {
@@ -177,11 +182,13 @@ impl Pool {
         while open && drawn.len() < BLOCK_COMMANDS_MAX {
             open = false;
             for cursor in &mut cursors {
-                let eligible = cursor.by_ref().map(|id| &inner.waiting[id]).find(|w| {
-                    !w.carried_at.is_some_and(|h| h > finalized && h <= parent)
-                });
+                let eligible = cursor
+                    .by_ref()
+                    .map(|id| &inner.waiting[id])
+                    .find(|w| !w.carried_at.is_some_and(|h| h > finalized && h <= parent));
                 let Some(waiting) = eligible else { continue };
-                if bytes + waiting.command.bytes.len() > BLOCK_BYTES_MAX || drawn.len() == BLOCK_COMMANDS_MAX {
+                if bytes + waiting.command.bytes.len() > BLOCK_BYTES_MAX || drawn.len() == BLOCK_COMMANDS_MAX
+                {
                     return drawn;
                 }
                 bytes += waiting.command.bytes.len();

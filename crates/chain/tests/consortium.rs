@@ -91,7 +91,11 @@ async fn orders_follows_proves_and_bears_the_loss_of_one_validator() {
         }
     }
     let again = chains[1].submit_and_wait(vec![first.unwrap()], Duration::from_secs(1)).await;
-    assert_eq!(again[0].as_ref().unwrap().id, ids[0], "a command sent twice is found where it was first ordered");
+    assert_eq!(
+        again[0].as_ref().unwrap().id,
+        ids[0],
+        "a command sent twice is found where it was first ordered"
+    );
 
     // all nodes see the same events at the same place
     let tip = chains[0].height();

@@ -1,7 +1,10 @@
 //! The key file of a department: encrypted with a passphrase (Argon2id, AES-256-GCM); and encryption at rest.
 
 use crate::{SealSecret, SigningKey, random};
-use aes_gcm::{Aes256Gcm, KeyInit, aead::{Aead, Payload}};
+use aes_gcm::{
+    Aes256Gcm, KeyInit,
+    aead::{Aead, Payload},
+};
 use borsh::{BorshDeserialize, BorshSerialize};
 use std::{io::Write, path::Path};
 

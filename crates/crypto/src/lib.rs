@@ -44,7 +44,13 @@ pub fn random<const N: usize>() -> [u8; N] {
 ///
 /// `LEB128(len(ns)) ns LEB128(epoch) LEB128(view) LEB128(parent_view) header_hash` with
 /// `ns = vote_namespace(chain) "_FINALIZE"`.
-pub fn finalize_message(chain: &ChainId, epoch: u64, view: u64, parent_view: u64, header: &Digest) -> Vec<u8> {
+pub fn finalize_message(
+    chain: &ChainId,
+    epoch: u64,
+    view: u64,
+    parent_view: u64,
+    header: &Digest,
+) -> Vec<u8> {
     let namespace = [&vote_namespace(chain)[..], b"_FINALIZE"].concat();
     let mut message = Vec::with_capacity(namespace.len() + 64);
     leb128(&mut message, namespace.len() as u64);

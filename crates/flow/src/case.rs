@@ -218,7 +218,13 @@ impl Case {
     }
 
     /// Takes in what this node opened for a call.
-    pub fn opened_here(&mut self, step: &StepId, values: BTreeMap<String, String>, commitments: Vec<Commitment>, now: u64) {
+    pub fn opened_here(
+        &mut self,
+        step: &StepId,
+        values: BTreeMap<String, String>,
+        commitments: Vec<Commitment>,
+        now: u64,
+    ) {
         self.values.insert(step.to_string(), values);
         self.commitments.extend(commitments);
         self.end(step, StepState::Done(now), now);
@@ -239,7 +245,11 @@ impl Case {
         let pivot_begun = self.state(&pivot.id) != StepState::NotStarted;
         if !pivot_begun && let Some((role, _)) = self.consents.iter().find(|(_, c)| c.2.is_some()) {
             let step = party_steps(package, StepKind::Sign, role).first().cloned();
-            return vec![self.settle(CaseOutcome::Withdrawn, step.unwrap_or(pivot.id.clone()), "consent_withdrawn")];
+            return vec![self.settle(
+                CaseOutcome::Withdrawn,
+                step.unwrap_or(pivot.id.clone()),
+                "consent_withdrawn",
+            )];
         }
         for step in &package.steps {
             if let StepState::Failed(_, code) = self.state(&step.id)

@@ -2,7 +2,10 @@
 
 use crate::{
     case::{Case, Due, StepState},
-    letter::{ActionResult, Message, Payload, Request, Task, payload_context, request_context, result_context, sealed_hash},
+    letter::{
+        ActionResult, Message, Payload, Request, Task, payload_context, request_context, result_context,
+        sealed_hash,
+    },
     package::{Package, Step},
     run::{Flow, FlowError, now_ms},
 };
@@ -11,10 +14,7 @@ use crypto::{Opening, Salt};
 use gateway::Source;
 use model::*;
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::BTreeMap,
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 use tracing::{error, warn};
 
 /// How long a holder has to answer and a performer to report: three days.
@@ -84,7 +84,8 @@ impl<S: Source> Flow<S> {
         let package = self.newest_package(&new.matter)?;
         let mut form = BTreeMap::new();
         for field in &package.form {
-            let invalid = |message: &str| CaseError::Invalid { field: field.id.to_string(), message: message.into() };
+            let invalid =
+                |message: &str| CaseError::Invalid { field: field.id.to_string(), message: message.into() };
             let value = new.form.get(&field.id).map(|v| v.trim()).filter(|v| !v.is_empty());
             let value = value.ok_or_else(|| invalid("it is missing"))?;
             let value = match field.element.as_str() {
@@ -97,7 +98,8 @@ impl<S: Source> Flow<S> {
         let mut kept = BTreeMap::new();
         let mut parties = Vec::new();
         for role in &package.parties {
-            let invalid = |message: &str| CaseError::Invalid { field: role.id.to_string(), message: message.into() };
+            let invalid =
+                |message: &str| CaseError::Invalid { field: role.id.to_string(), message: message.into() };
             let person = new.parties.get(&role.id).ok_or_else(|| invalid("it is missing"))?;
             let id = identifier::resident(&person.id).map_err(|e| invalid(&e.to_string()))?;
             let name = person.name.trim().to_owned();
@@ -110,7 +112,8 @@ impl<S: Source> Flow<S> {
             kept.insert(role.id.clone(), (Person { id, name }, opening));
         }
         let same: Vec<_> = package.same.iter().map(|f| form.get(f).cloned().unwrap_or_default()).collect();
-        let tag = crypto::keyed_hash(&self.keys.storage.0, "tongban/same/1", &encode(&(package.id.as_str(), same)));
+        let tag =
+            crypto::keyed_hash(&self.keys.storage.0, "tongban/same/1", &encode(&(package.id.as_str(), same)));
         let open = OpenCase { matter: package.id.clone(), version: package.version, tag, parties };
         let (id, bytes) = self.sign(Body::OpenCase(open));
         let case = CaseId(id.0);
@@ -131,7 +134,12 @@ impl<S: Source> Flow<S> {
     }
 
     /// The text a party would sign, and the exact terms.
-    pub fn consent_draft(&self, case: CaseId, role: &RoleId, language: Language) -> Result<(String, ConsentTerms), CaseError> {
+    pub fn consent_draft(
+        &self,
+        case: CaseId,
+        role: &RoleId,
+        language: Language,
+    ) -> Result<(String, ConsentTerms), CaseError> {
         let expires_ms = now_ms() + CONSENT_LIFETIME_MS;
         let nonce = u64::from_le_bytes(crypto::random());
         self.consent_of(case, role, language, expires_ms, nonce)
@@ -156,9 +164,11 @@ impl<S: Source> Flow<S> {
         let mut lines = Vec::new();
         for item in &items {
             let step = package.step(&item.step).ok_or(CaseError::Unknown("step"))?;
-            let (_, resource) = state.published.resources.get(&item.resource).ok_or(CaseError::Unknown("resource"))?;
+            let (_, resource) =
+                state.published.resources.get(&item.resource).ok_or(CaseError::Unknown("resource"))?;
             let fields = resource.fields.iter().map(|f| (&f.id, &f.title));
-            let titles: BTreeMap<_, _> = fields.chain(resource.predicates.iter().map(|p| (&p.id, &p.title))).collect();
+            let titles: BTreeMap<_, _> =
+                fields.chain(resource.predicates.iter().map(|p| (&p.id, &p.title))).collect();
             let names = item.what.names();
             lines.push(ConsentLine {
                 recipient: &genesis.member(&item.recipient).ok_or(CaseError::Unknown("department"))?.title,
@@ -168,7 +178,8 @@ impl<S: Source> Flow<S> {
                 purpose: step.purpose.as_ref().ok_or(CaseError::Unknown("purpose"))?,
             });
         }
-        let text = consent_text(language, &package.title, id, &named.title, &local_minute(expires_ms), &lines);
+        let text =
+            consent_text(language, &package.title, id, &named.title, &local_minute(expires_ms), &lines);
         let terms = ConsentTerms {
             chain: self.chain.rules().chain,
             case: id,
@@ -191,10 +202,18 @@ impl<S: Source> Flow<S> {
     }
 
     /// Records a party's signature over the terms they were shown.
-    pub async fn give_consent(&self, terms: ConsentTerms, signature: [u8; 64]) -> Result<ConsentId, CaseError> {
-        let shown = self.consent_of(terms.case, &terms.role, terms.language, terms.expires_ms, terms.nonce)?.1;
+    pub async fn give_consent(
+        &self,
+        terms: ConsentTerms,
+        signature: [u8; 64],
+    ) -> Result<ConsentId, CaseError> {
+        let shown =
+            self.consent_of(terms.case, &terms.role, terms.language, terms.expires_ms, terms.nonce)?.1;
         if shown != terms {
-            return Err(CaseError::Invalid { field: "terms".into(), message: "they are not the ones that were shown".into() });
+            return Err(CaseError::Invalid {
+                field: "terms".into(),
+                message: "they are not the ones that were shown".into(),
+            });
         }
         let event = self.accepted(Body::GiveConsent(GiveConsent { terms, signature })).await?;
         Ok(ConsentId(event.id.0))
@@ -243,8 +262,13 @@ impl<S: Source> Flow<S> {
     }
 
     /// The form and names of a case, as values its package can refer to.
-    pub(crate) async fn case_values(&self, case: CaseId) -> Result<BTreeMap<String, BTreeMap<String, String>>, crate::VaultError> {
-        let Some(kept) = self.vault.get(&format!("case/{case}/form")).await? else { return Ok(BTreeMap::new()) };
+    pub(crate) async fn case_values(
+        &self,
+        case: CaseId,
+    ) -> Result<BTreeMap<String, BTreeMap<String, String>>, crate::VaultError> {
+        let Some(kept) = self.vault.get(&format!("case/{case}/form")).await? else {
+            return Ok(BTreeMap::new());
+        };
         let kept: Kept =
             serde_json::from_slice(&kept).map_err(|_| crate::VaultError("a kept form is damaged".into()))?;
         let mut values = BTreeMap::new();
@@ -259,7 +283,9 @@ impl<S: Source> Flow<S> {
     async fn party_opening(&self, case: CaseId, role: &RoleId) -> Result<Opening, FlowError> {
         let kept = self.vault.get(&format!("case/{case}/form")).await?;
         let kept: Option<Kept> = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        kept.and_then(|mut k| k.parties.remove(role)).map(|(_, o)| o).ok_or(FlowError::Inconsistent("a case's form is gone"))
+        kept.and_then(|mut k| k.parties.remove(role))
+            .map(|(_, o)| o)
+            .ok_or(FlowError::Inconsistent("a case's form is gone"))
     }
 
     /// Starts whatever is due in this handler's cases.
@@ -275,7 +301,8 @@ impl<S: Source> Flow<S> {
                         Due::Call(step) | Due::Decide(step) | Due::Act(step) => step.clone(),
                         Due::Settle(settle) => settle.step.clone(),
                     };
-                    let waits = unconfirmed.get(&case.id).is_some_and(|(s, _)| *s == step) && matches!(item, Due::Decide(_));
+                    let waits = unconfirmed.get(&case.id).is_some_and(|(s, _)| *s == step)
+                        && matches!(item, Due::Decide(_));
                     if !waits && under_way.insert((case.id, step.clone())) {
                         due.push((case.id, step, item));
                     }
@@ -365,8 +392,10 @@ impl<S: Source> Flow<S> {
                         reason: refusal.code().parse().expect("codes are names"),
                     };
                     // after a withdrawal the case is settled as withdrawn, not handed to a person
-                    if !matches!(refusal, Refusal::ConsentWithdrawn | Refusal::CaseClosed | Refusal::AlreadyUsed)
-                        && let Err(e) = flow.submit(Body::SettleCase(settle))
+                    if !matches!(
+                        refusal,
+                        Refusal::ConsentWithdrawn | Refusal::CaseClosed | Refusal::AlreadyUsed
+                    ) && let Err(e) = flow.submit(Body::SettleCase(settle))
                     {
                         error!(case = %id.short(), error = %e, "a refused step could not be handed to a person");
                     }
@@ -381,7 +410,14 @@ impl<S: Source> Flow<S> {
         Ok(())
     }
 
-    fn decision(&self, id: CaseId, step_id: &StepId, result: Code, adverse: bool, confirmed_by: Option<Commitment>) -> Result<Decide, FlowError> {
+    fn decision(
+        &self,
+        id: CaseId,
+        step_id: &StepId,
+        result: Code,
+        adverse: bool,
+        confirmed_by: Option<Commitment>,
+    ) -> Result<Decide, FlowError> {
         self.with_case(id, |case, package| {
             let step = package.step(step_id)?;
             let rules = serde_json::to_vec(&step.rules).expect("rules can be written as JSON");
@@ -409,7 +445,8 @@ impl<S: Source> Flow<S> {
             Err(message) => {
                 error!(case = %id.short(), step = %step_id, %message, "a rule cannot be evaluated; a person is asked");
                 let reason = "rule_failed".parse().expect("a name");
-                let settle = SettleCase { case: id, outcome: CaseOutcome::NeedsHuman, step: step_id.clone(), reason };
+                let settle =
+                    SettleCase { case: id, outcome: CaseOutcome::NeedsHuman, step: step_id.clone(), reason };
                 return self.submit(Body::SettleCase(settle)).map(drop);
             }
         };
@@ -431,7 +468,8 @@ impl<S: Source> Flow<S> {
             let step = package.step(step_id)?;
             Some((step.performer.clone()?, Self::parameters(case, step)?))
         })?;
-        let (performer, parameters) = prepared.ok_or(FlowError::Inconsistent("an action's parameter is not known"))?;
+        let (performer, parameters) =
+            prepared.ok_or(FlowError::Inconsistent("an action's parameter is not known"))?;
         let task = Task { salt: Salt::random(), parameters };
         let context = request_context(id, step_id, &self.me, &performer);
         let sealed = crypto::seal(&self.member(&performer)?.seal_key, &context, &encode(&task))?;
@@ -454,7 +492,8 @@ impl<S: Source> Flow<S> {
         let answer = self.with_case(case, |c, package| {
             let names = package.step(&step).and_then(|s| s.what.as_ref().map(What::names))?;
             let reply = c.calls.get(&step).filter(|k| k.id == call)?.answer.clone()?.1;
-            (c.state(&step) != StepState::NotStarted && !c.values.contains_key(step.as_str())).then_some((names, reply))
+            (c.state(&step) != StepState::NotStarted && !c.values.contains_key(step.as_str()))
+                .then_some((names, reply))
         })?;
         // not final here yet, or opened before: the reminder fetches it again where it is needed
         let Some((names, Reply::Data { commitments, payload, .. })) = answer else {
@@ -538,7 +577,9 @@ impl<S: Source> Flow<S> {
     /// Keeps what an action returned, where it matches its commitment.
     pub(crate) async fn take_result(&self, action: ActionId, sealed: Vec<u8>) -> Result<(), FlowError> {
         let Some((case, step)) = self.lock().actions.get(&action).cloned() else { return Ok(()) };
-        let Ok(plain) = crypto::open(&self.keys.seal, &result_context(action, &self.me), &sealed) else { return Ok(()) };
+        let Ok(plain) = crypto::open(&self.keys.seal, &result_context(action, &self.me), &sealed) else {
+            return Ok(());
+        };
         let Ok(result) = decode::<ActionResult>(&plain) else { return Ok(()) };
         let report = self.with_case(case, |c, _| c.actions.get(&step).and_then(|a| a.report.clone()))?;
         let Some((report, None)) = report else { return Ok(()) };
@@ -557,15 +598,15 @@ impl<S: Source> Flow<S> {
             let state = self.lock();
             for case in state.cases.values().filter(|c| !c.is_over()) {
                 let Some(package) = self.packages.get(&case.matter) else { continue };
-                let stale = |step: &StepId| {
-                    matches!(case.state(step), StepState::Waiting(since) if since + 1_000 < now_ms())
-                };
+                let stale = |step: &StepId| matches!(case.state(step), StepState::Waiting(since) if since + 1_000 < now_ms());
                 for (step, call) in case.calls.iter().filter(|(s, _)| stale(s)) {
                     let Some(holder) = package.step(step).and_then(|s| s.holder.clone()) else { continue };
                     repeats.push((holder, call.id.0, true, call.answer.is_some()));
                 }
                 for (step, action) in case.actions.iter().filter(|(s, a)| stale(s) && a.report.is_none()) {
-                    let Some(performer) = package.step(step).and_then(|s| s.performer.clone()) else { continue };
+                    let Some(performer) = package.step(step).and_then(|s| s.performer.clone()) else {
+                        continue;
+                    };
                     repeats.push((performer, action.id.0, false, false));
                 }
             }

@@ -1,7 +1,10 @@
 //! The holder's and performer's part: answer granted calls, perform requested actions, release what is final.
 
 use crate::{
-    letter::{ActionResult, Message, Payload, Request, Task, payload_context, request_context, result_context, sealed_hash},
+    letter::{
+        ActionResult, Message, Payload, Request, Task, payload_context, request_context, result_context,
+        sealed_hash,
+    },
     run::{Flow, FlowError, now_ms},
 };
 use crypto::{Opening, Salt};
@@ -135,7 +138,11 @@ impl<S: Source> Flow<S> {
                 warn!(call = %id.short(), %code, "a granted call does not fit what came with it; it is declined");
                 Reply::Declined(code)
             }
-            Ok(request) => match self.gateway.answer(&need.resource, &need.what, &request.subject, &request.parameters).await {
+            Ok(request) => match self
+                .gateway
+                .answer(&need.resource, &need.what, &request.subject, &request.parameters)
+                .await
+            {
                 Ok(values) => self.seal_payload(id, asker, values).await?,
                 Err(e) => match e.code() {
                     Some(code) => Reply::Declined(code.parse().expect("codes are names")),
@@ -152,19 +159,28 @@ impl<S: Source> Flow<S> {
     }
 
     /// The subject is bound through the call, the identity assertion and the consent: all open to the same identifier.
-    fn check_request(&self, ask: &Ask, asker: &DepartmentId, case: &CaseRecord, need: &Need, sealed: &[u8]) -> Result<Request, Code> {
+    fn check_request(
+        &self,
+        ask: &Ask,
+        asker: &DepartmentId,
+        case: &CaseRecord,
+        need: &Need,
+        sealed: &[u8],
+    ) -> Result<Request, Code> {
         let code = |text: &str| text.parse::<Code>().expect("a name");
         if sealed_hash(sealed) != ask.sealed {
             return Err(code("request_changed"));
         }
         let context = request_context(ask.case, &ask.step, asker, &self.me);
-        let plain = crypto::open(&self.keys.seal, &context, sealed).map_err(|_| code("request_unreadable"))?;
+        let plain =
+            crypto::open(&self.keys.seal, &context, sealed).map_err(|_| code("request_unreadable"))?;
         let request: Request = decode(&plain).map_err(|_| code("request_unreadable"))?;
         if request.commitment() != ask.subject {
             return Err(code("subject_mismatch"));
         }
         if need.basis == NeedBasis::Consent || need.basis == NeedBasis::SelfAccess {
-            let party = case.parties.iter().find(|p| p.party.role == need.party).ok_or(code("no_such_party"))?;
+            let party =
+                case.parties.iter().find(|p| p.party.role == need.party).ok_or(code("no_such_party"))?;
             let opening = request.party.as_ref().ok_or(code("subject_unbound"))?;
             let same = opening.name == "party"
                 && opening.commitment() == party.party.subject
@@ -176,8 +192,14 @@ impl<S: Source> Flow<S> {
         Ok(request)
     }
 
-    async fn seal_payload(&self, id: CallId, asker: &DepartmentId, values: Vec<(FieldId, String)>) -> Result<Reply, FlowError> {
-        let openings: Vec<_> = values.into_iter().map(|(name, value)| Opening::fresh(name.as_str(), value)).collect();
+    async fn seal_payload(
+        &self,
+        id: CallId,
+        asker: &DepartmentId,
+        values: Vec<(FieldId, String)>,
+    ) -> Result<Reply, FlowError> {
+        let openings: Vec<_> =
+            values.into_iter().map(|(name, value)| Opening::fresh(name.as_str(), value)).collect();
         let commitments = openings.iter().map(Opening::commitment).collect();
         let as_of_ms = now_ms();
         let payload = encode(&Payload { call: id, as_of_ms, openings });
@@ -191,7 +213,9 @@ impl<S: Source> Flow<S> {
         let flow = self.clone();
         tokio::spawn(async move {
             let released = async {
-                let Some(record) = flow.chain.record::<CallRecord>(&Key::Call(call)).await? else { return Ok(()) };
+                let Some(record) = flow.chain.record::<CallRecord>(&Key::Call(call)).await? else {
+                    return Ok(());
+                };
                 flow.release_again(record.asker, call).await
             };
             if let Err(e) = released.await {
@@ -203,7 +227,8 @@ impl<S: Source> Flow<S> {
     /// Sends a payload whose answer is final on this node, to its asker only.
     pub(crate) async fn release_again(&self, to: DepartmentId, call: CallId) -> Result<(), FlowError> {
         let Some(record) = self.chain.record::<CallRecord>(&Key::Call(call)).await? else { return Ok(()) };
-        let is_final = matches!(record.state, CallState::Answered { .. } | CallState::Opened | CallState::Disputed);
+        let is_final =
+            matches!(record.state, CallState::Answered { .. } | CallState::Opened | CallState::Disputed);
         if record.holder != self.me || record.asker != to || !is_final {
             return Ok(());
         }
@@ -223,16 +248,26 @@ impl<S: Source> Flow<S> {
     }
 
     /// Performs one requested action, once. False: not now.
-    async fn perform(&self, id: ActionId, request: &RequestAction, handler: &DepartmentId) -> Result<bool, FlowError> {
-        let Some(action) = self.chain.record::<ActionRecord>(&Key::Action(id)).await? else { return Ok(false) };
+    async fn perform(
+        &self,
+        id: ActionId,
+        request: &RequestAction,
+        handler: &DepartmentId,
+    ) -> Result<bool, FlowError> {
+        let Some(action) = self.chain.record::<ActionRecord>(&Key::Action(id)).await? else {
+            return Ok(false);
+        };
         if action.performer != self.me || action.state != ActionState::Requested {
             return Ok(true);
         }
-        let Some(sealed) = self.vault.get(&format!("request/{}", CallId(id.0))).await? else { return Ok(false) };
+        let Some(sealed) = self.vault.get(&format!("request/{}", CallId(id.0))).await? else {
+            return Ok(false);
+        };
         let case: CaseRecord = self.record(Key::Case(request.case)).await?;
         let matter: MatterRecord = self.record(Key::Matter(case.matter, case.version)).await?;
         let declared = matter.published.actions.iter().find(|a| a.0 == request.step);
-        let (_, _, operation) = declared.ok_or(FlowError::Inconsistent("a requested action is not declared"))?;
+        let (_, _, operation) =
+            declared.ok_or(FlowError::Inconsistent("a requested action is not declared"))?;
         let context = request_context(request.case, &request.step, handler, &self.me);
         let task: Option<Task> = (sealed_hash(&sealed) == request.sealed)
             .then(|| crypto::open(&self.keys.seal, &context, &sealed).ok())
@@ -285,7 +320,8 @@ impl<S: Source> Flow<S> {
         let now = now_ms();
         let overdue: Vec<_> = {
             let mut holder = self.holder();
-            let overdue = holder.unconfirmed.iter().filter(|(_, at)| **at + ledger::CONFIRM_WITHIN_MS + 1_000 < now);
+            let overdue =
+                holder.unconfirmed.iter().filter(|(_, at)| **at + ledger::CONFIRM_WITHIN_MS + 1_000 < now);
             let overdue: Vec<_> = overdue.map(|(id, _)| *id).collect();
             for id in &overdue {
                 holder.unconfirmed.remove(id);
@@ -299,6 +335,9 @@ impl<S: Source> Flow<S> {
     }
 
     pub(crate) async fn record<T: borsh::BorshDeserialize>(&self, key: Key) -> Result<T, FlowError> {
-        self.chain.record(&key).await?.ok_or(FlowError::Inconsistent("a record the ledger must hold is missing here"))
+        self.chain
+            .record(&key)
+            .await?
+            .ok_or(FlowError::Inconsistent("a record the ledger must hold is missing here"))
     }
 }

@@ -74,7 +74,12 @@ impl ActionResult {
 }
 
 /// What seals of each kind are bound to.
-pub(crate) fn request_context(case: CaseId, step: &StepId, asker: &DepartmentId, holder: &DepartmentId) -> Vec<u8> {
+pub(crate) fn request_context(
+    case: CaseId,
+    step: &StepId,
+    asker: &DepartmentId,
+    holder: &DepartmentId,
+) -> Vec<u8> {
     model::encode(&("request", case, step, asker, holder))
 }
 

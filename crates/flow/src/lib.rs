@@ -16,5 +16,5 @@ mod view;
 pub use handler::{CaseError, NewCase, Person};
 pub use package::{Basis, Package, PackageError, Step, StepKind};
 pub use run::{Flow, Settings};
-pub use view::CaseView;
 pub use vault::{Vault, VaultError, VaultFuture};
+pub use view::CaseView;

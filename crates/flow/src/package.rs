@@ -195,7 +195,10 @@ impl Package {
         for step in &self.steps {
             for before in &step.after {
                 if !known.contains(before) {
-                    return Err(format!("step {}: `after` names {before}, which is no earlier step", step.id));
+                    return Err(format!(
+                        "step {}: `after` names {before}, which is no earlier step",
+                        step.id
+                    ));
                 }
             }
             if !known.insert(&step.id) {
@@ -215,7 +218,11 @@ impl Package {
                 StepKind::Act => step.performer.is_some() && step.operation.is_some(),
             };
             if !complete {
-                return Err(format!("step {}: a {} step lacks a field it needs", step.id, step.kind.as_str()));
+                return Err(format!(
+                    "step {}: a {} step lacks a field it needs",
+                    step.id,
+                    step.kind.as_str()
+                ));
             }
             if let Some(role) = &step.party
                 && !self.parties.iter().any(|p| &p.id == role)

@@ -98,8 +98,10 @@ impl<S: Source> Gateway<S> {
                 Ok(compiled) => {
                     predicates.insert((predicate.resource.clone(), predicate.id.clone()), compiled);
                 }
-                Err(message) => problems
-                    .push(Problem { at: format!("predicate {}.{}", predicate.resource, predicate.id), message }),
+                Err(message) => problems.push(Problem {
+                    at: format!("predicate {}.{}", predicate.resource, predicate.id),
+                    message,
+                }),
             }
         }
         let mut actions = BTreeMap::new();
@@ -120,10 +122,12 @@ impl<S: Source> Gateway<S> {
     /// Every declaration with its state, as `connector check` prints it.
     pub fn report(&self) -> Vec<Checked> {
         let queries = self.connector.queries.iter().map(|q| format!("query {}", q.resource));
-        let predicates = self.connector.predicates.iter().map(|p| format!("predicate {}.{}", p.resource, p.id));
+        let predicates =
+            self.connector.predicates.iter().map(|p| format!("predicate {}.{}", p.resource, p.id));
         let actions = self.connector.actions.iter().map(|a| format!("action {}", a.id));
         let checked = |id: String| {
-            let problems: Vec<_> = self.problems.iter().filter(|p| p.at == id).map(|p| p.message.clone()).collect();
+            let problems: Vec<_> =
+                self.problems.iter().filter(|p| p.at == id).map(|p| p.message.clone()).collect();
             Checked { status: if problems.is_empty() { "ok" } else { "closed" }, id, problems }
         };
         queries.chain(predicates).chain(actions).map(checked).collect()
@@ -150,7 +154,8 @@ impl<S: Source> Gateway<S> {
         match what {
             What::Fields(fields) => {
                 let read = self.queries.get(resource).ok_or(GatewayError::Undeclared)?;
-                let mut row = one(self.run(read, subject, parameters).await?)?.ok_or(GatewayError::NotFound)?;
+                let mut row =
+                    one(self.run(read, subject, parameters).await?)?.ok_or(GatewayError::NotFound)?;
                 fields
                     .iter()
                     .map(|f| row.remove(f).map(|v| (f.clone(), v)).ok_or(GatewayError::Undeclared))
@@ -233,9 +238,8 @@ impl<S: Source> Gateway<S> {
                     .map(|((name, column), cell)| {
                         let value = match cell {
                             None => String::new(),
-                            Some(stored) => {
-                                to_standard(stored, &column.transform, column.kind).map_err(GatewayError::Value)?
-                            }
+                            Some(stored) => to_standard(stored, &column.transform, column.kind)
+                                .map_err(GatewayError::Value)?,
                         };
                         Ok((name.clone(), value))
                     })
@@ -257,7 +261,8 @@ impl<S: Source> Gateway<S> {
                 return Err(GatewayError::Parameter(name.to_string()));
             }
         }
-        let serial = crypto::hash("tongban/serial/1", &[key.as_bytes()]).to_string()[..10].to_ascii_uppercase();
+        let serial =
+            crypto::hash("tongban/serial/1", &[key.as_bytes()]).to_string()[..10].to_ascii_uppercase();
         let value_of = |text: &str| -> Result<String, GatewayError> {
             match text.split_at_checked(1) {
                 Some(("$", name)) => {
@@ -282,7 +287,11 @@ impl<S: Source> Gateway<S> {
             writes.push(Write {
                 table: table.clone(),
                 insert: statement.kind == StatementKind::Insert,
-                set: statement.set.iter().map(store).collect::<Result<Vec<(String, Stored)>, GatewayError>>()?,
+                set: statement
+                    .set
+                    .iter()
+                    .map(store)
+                    .collect::<Result<Vec<(String, Stored)>, GatewayError>>()?,
                 pick: statement.pick.iter().map(store).collect::<Result<Vec<_>, GatewayError>>()?,
                 expect: statement.expect,
             });
@@ -292,7 +301,11 @@ impl<S: Source> Gateway<S> {
             .result
             .iter()
             .map(|name| {
-                let value = if name.as_str() == "serial" { Some(serial.clone()) } else { parameters.get(name).cloned() };
+                let value = if name.as_str() == "serial" {
+                    Some(serial.clone())
+                } else {
+                    parameters.get(name).cloned()
+                };
                 value.map(|v| (name.clone(), v)).ok_or_else(|| GatewayError::Parameter(name.to_string()))
             })
             .collect::<Result<_, _>>()?;

@@ -58,7 +58,11 @@ pub(crate) struct Compiler<'a, S> {
 
 impl<'a, S: Source> Compiler<'a, S> {
     /// Reads the schema of every table the mapping names.
-    pub(crate) async fn new(connector: &'a Connector, standard: &'a Standard, source: &'a S) -> Result<Self, SourceError> {
+    pub(crate) async fn new(
+        connector: &'a Connector,
+        standard: &'a Standard,
+        source: &'a S,
+    ) -> Result<Self, SourceError> {
         let mut schema = BTreeMap::new();
         for entity in connector.entities.values() {
             schema.insert(entity.table.clone(), source.columns(&entity.table).await?);
@@ -75,13 +79,18 @@ impl<'a, S: Source> Compiler<'a, S> {
     }
 
     pub(crate) fn column(&self, entity: &Entity, id: &FieldId) -> Result<Resolved, String> {
-        let Column { column, element, transform } =
-            entity.columns.get(id).ok_or(format!("the entity on `{}` declares no column `{id}`", entity.table))?;
+        let Column { column, element, transform } = entity
+            .columns
+            .get(id)
+            .ok_or(format!("the entity on `{}` declares no column `{id}`", entity.table))?;
         if !self.schema[&entity.table].contains(column) {
             return Err(format!("`{}` has no column `{column}` any more, or never had", entity.table));
         }
-        let element =
-            self.standard.elements.get(element).ok_or(format!("the standard has no data element `{element}`"))?;
+        let element = self
+            .standard
+            .elements
+            .get(element)
+            .ok_or(format!("the standard has no data element `{element}`"))?;
         if transform.iter().skip(1).any(|t| *t == Transform::Gbk) {
             return Err(format!("`gbk` must be the first transform of `{id}`"));
         }
@@ -147,7 +156,10 @@ impl<'a, S: Source> Compiler<'a, S> {
             .iter()
             .any(|r| r.id == predicate.resource && r.predicates.iter().any(|p| p.id == predicate.id));
         if !declared {
-            return Err(format!("the resource `{}` lists no predicate `{}`", predicate.resource, predicate.id));
+            return Err(format!(
+                "the resource `{}` lists no predicate `{}`",
+                predicate.resource, predicate.id
+            ));
         }
         let outputs: Vec<FieldId> = match &predicate.test {
             Test::Exists => vec![],
@@ -164,7 +176,14 @@ impl<'a, S: Source> Compiler<'a, S> {
             2,
         )?;
         let known = match &predicate.known {
-            Some(k) => Some(self.read(&k.entity, &k.subject, &BTreeMap::new(), &BTreeMap::new(), std::iter::empty(), 1)?),
+            Some(k) => Some(self.read(
+                &k.entity,
+                &k.subject,
+                &BTreeMap::new(),
+                &BTreeMap::new(),
+                std::iter::empty(),
+                1,
+            )?),
             None => None,
         };
         Ok(CompiledPredicate { read, test: predicate.test.clone(), known })

@@ -249,7 +249,8 @@ pub enum DeclareError {
 /// Reads one YAML file of a known type.
 pub(crate) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, DeclareError> {
     let file = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|source| DeclareError::Io { file: file.clone(), source })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|source| DeclareError::Io { file: file.clone(), source })?;
     parse(&file, &text)
 }
 

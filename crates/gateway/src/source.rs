@@ -16,7 +16,9 @@ pub enum SourceError {
     #[error("the database did not answer in time")]
     TimedOut,
     /// A write affected another number of rows than declared; everything was undone.
-    #[error("a statement of the action would have changed {found} rows where {expected} were declared; nothing was changed")]
+    #[error(
+        "a statement of the action would have changed {found} rows where {expected} were declared; nothing was changed"
+    )]
     RowCount {
         /// As declared.
         expected: u64,

@@ -12,7 +12,11 @@ pub enum Stored {
 }
 
 /// Turns a stored value into the standard's. The error never holds the value.
-pub(crate) fn to_standard(stored: Stored, transforms: &[Transform], kind: ElementKind) -> Result<String, String> {
+pub(crate) fn to_standard(
+    stored: Stored,
+    transforms: &[Transform],
+    kind: ElementKind,
+) -> Result<String, String> {
     let mut value = match stored {
         Stored::Text(text) => text,
         Stored::Bytes(bytes) => {
@@ -28,8 +32,12 @@ pub(crate) fn to_standard(stored: Stored, transforms: &[Transform], kind: Elemen
             Transform::Gbk => value,
             Transform::Trim => value.trim_matches(|c: char| c.is_whitespace() || c == '\u{3000}').to_owned(),
             Transform::HalfWidth => value.chars().map(half_width).collect(),
-            Transform::Date(pattern) => date_from(&value, pattern).ok_or("the date does not fit its pattern")?,
-            Transform::Codes(codes) => codes.get(&value).cloned().ok_or("the code is not in the declared list")?,
+            Transform::Date(pattern) => {
+                date_from(&value, pattern).ok_or("the date does not fit its pattern")?
+            }
+            Transform::Codes(codes) => {
+                codes.get(&value).cloned().ok_or("the code is not in the declared list")?
+            }
             Transform::YuanToFen => yuan_to_fen(&value).ok_or("the amount is not a number of yuan")?,
             Transform::UnitGroups(_) => value.chars().filter(char::is_ascii_alphanumeric).collect(),
         };
@@ -113,7 +121,9 @@ fn date_from(value: &str, pattern: &str) -> Option<String> {
         }
     }
     let digits = [&year, &month, &day].iter().all(|s| s.chars().all(|c| c.is_ascii_digit()));
-    let fits = digits && (1..=12).contains(&month.parse::<u32>().ok()?) && (1..=31).contains(&day.parse::<u32>().ok()?);
+    let fits = digits
+        && (1..=12).contains(&month.parse::<u32>().ok()?)
+        && (1..=31).contains(&day.parse::<u32>().ok()?);
     // a timestamp may follow the date
     fits.then(|| format!("{year}-{month}-{day}"))
 }
@@ -178,9 +188,20 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_an_error_that_does_not_repeat_the_value() {
-        let e = to_standard(Stored::Text("11010519491231002X9".into()), &[], ElementKind::ResidentId).unwrap_err();
+        let e = to_standard(Stored::Text("11010519491231002X9".into()), &[], ElementKind::ResidentId)
+            .unwrap_err();
         assert!(!e.contains("1101"));
-        assert!(to_standard(Stored::Text("20181305".into()), &[Transform::Date("yyyymmdd".into())], ElementKind::Date).is_err());
-        assert!(to_standard(Stored::Text("12.305".into()), &[Transform::YuanToFen], ElementKind::Integer).is_err());
+        assert!(
+            to_standard(
+                Stored::Text("20181305".into()),
+                &[Transform::Date("yyyymmdd".into())],
+                ElementKind::Date
+            )
+            .is_err()
+        );
+        assert!(
+            to_standard(Stored::Text("12.305".into()), &[Transform::YuanToFen], ElementKind::Integer)
+                .is_err()
+        );
     }
 }

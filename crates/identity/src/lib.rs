@@ -70,7 +70,12 @@ impl Terminal {
         self.vouch(who, IdentityMethod::Passkey, device)
     }
 
-    fn vouch(&self, who: &Identified<'_>, method: IdentityMethod, signer: PublicKey) -> (Assertion, [u8; 64]) {
+    fn vouch(
+        &self,
+        who: &Identified<'_>,
+        method: IdentityMethod,
+        signer: PublicKey,
+    ) -> (Assertion, [u8; 64]) {
         let assertion = Assertion {
             chain: who.chain,
             case: who.case,

@@ -8,11 +8,16 @@ use crate::{
 use model::*;
 
 /// The handler requests an action the matter declares. A step's action is requested again only after it failed.
-pub(crate) fn request(scene: &Scene<'_>, state: &mut Decision<'_>, new: &RequestAction) -> Result<Fact, Stop> {
+pub(crate) fn request(
+    scene: &Scene<'_>,
+    state: &mut Decision<'_>,
+    new: &RequestAction,
+) -> Result<Fact, Stop> {
     let case = open_case(state, new.case)?;
     ensure(&case.handler == scene.signer, Refusal::NotYours)?;
     let matter = matter_of(state, &case)?;
-    let declared = matter.published.actions.iter().find(|a| a.0 == new.step).ok_or(Refusal::UndeclaredStep)?;
+    let declared =
+        matter.published.actions.iter().find(|a| a.0 == new.step).ok_or(Refusal::UndeclaredStep)?;
     let key = Key::StepAction(new.case, new.step.clone());
     if let Some(last) = state.get::<ActionId>(&key)? {
         let last: ActionRecord = state.need(&Key::Action(last), Refusal::UnknownAction)?;

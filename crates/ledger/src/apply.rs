@@ -85,7 +85,8 @@ fn decide(
     command: &Command,
 ) -> Result<Fact, Stop> {
     let now = block.time_ms;
-    let lives = command.expires_ms >= now && command.expires_ms <= now.saturating_add(COMMAND_LIFETIME_MS_MAX);
+    let lives =
+        command.expires_ms >= now && command.expires_ms <= now.saturating_add(COMMAND_LIFETIME_MS_MAX);
     ensure(lives, Refusal::Expired)?;
     let scene = Scene { rules, block, id, signer: &command.signer };
     match &command.body {
@@ -120,10 +121,9 @@ pub fn first_reads(command: &Command) -> Vec<Key> {
         Body::OpenCase(c) => {
             vec![Key::Matter(c.matter.clone(), c.version), Key::OpenTag(c.matter.clone(), c.tag)]
         }
-        Body::Identify(c) => vec![
-            Key::Case(c.assertion.case),
-            Key::Terminal(command.signer.clone(), c.assertion.terminal),
-        ],
+        Body::Identify(c) => {
+            vec![Key::Case(c.assertion.case), Key::Terminal(command.signer.clone(), c.assertion.terminal)]
+        }
         Body::GiveConsent(c) => {
             vec![Key::Case(c.terms.case), Key::PartyConsent(c.terms.case, c.terms.role.clone())]
         }

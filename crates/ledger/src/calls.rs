@@ -75,7 +75,8 @@ fn check_basis(
         }
         NeedBasis::SelfAccess => {
             ensure(new.consent.is_none(), Refusal::NoConsent)?;
-            let party = case.parties.iter().find(|p| p.party.role == need.party).ok_or(Refusal::WrongParty)?;
+            let party =
+                case.parties.iter().find(|p| p.party.role == need.party).ok_or(Refusal::WrongParty)?;
             ensure(party.identified.is_some(), Refusal::NotIdentified)
         }
     }

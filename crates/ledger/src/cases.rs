@@ -11,7 +11,8 @@ const PARTIES_MAX: usize = 64;
 
 /// The matter's handler opens a case of its newest version; the same application is open only once.
 pub(crate) fn open(scene: &Scene<'_>, state: &mut Decision<'_>, new: &OpenCase) -> Result<Fact, Stop> {
-    let matter: MatterRecord = state.need(&Key::Matter(new.matter.clone(), new.version), Refusal::UnknownMatter)?;
+    let matter: MatterRecord =
+        state.need(&Key::Matter(new.matter.clone(), new.version), Refusal::UnknownMatter)?;
     ensure(&matter.handler == scene.signer, Refusal::NotYours)?;
     let newest: u32 = state.need(&Key::MatterVersion(new.matter.clone()), Refusal::UnknownMatter)?;
     ensure(new.version == newest, Refusal::WrongVersion)?;

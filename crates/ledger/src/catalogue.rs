@@ -7,7 +7,11 @@ use crate::{
 use model::*;
 
 /// A holder publishes its own entries, each version following the last, without repeated names.
-pub(crate) fn publish_resource(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Resource) -> Result<Fact, Stop> {
+pub(crate) fn publish_resource(
+    scene: &Scene<'_>,
+    state: &mut Decision<'_>,
+    new: &Resource,
+) -> Result<Fact, Stop> {
     ensure(&new.holder == scene.signer, Refusal::NotYours)?;
     let key = Key::Resource(new.id.clone());
     let old: Option<Resource> = state.get(&key)?;
@@ -15,7 +19,8 @@ pub(crate) fn publish_resource(scene: &Scene<'_>, state: &mut Decision<'_>, new:
         ensure(&old.holder == scene.signer, Refusal::NotYours)?;
     }
     ensure(new.version == old.map_or(1, |o| o.version + 1), Refusal::WrongVersion)?;
-    let mut names: Vec<_> = new.fields.iter().map(|f| &f.id).chain(new.predicates.iter().map(|p| &p.id)).collect();
+    let mut names: Vec<_> =
+        new.fields.iter().map(|f| &f.id).chain(new.predicates.iter().map(|p| &p.id)).collect();
     let count = names.len();
     names.sort();
     names.dedup();
@@ -25,7 +30,11 @@ pub(crate) fn publish_resource(scene: &Scene<'_>, state: &mut Decision<'_>, new:
 }
 
 /// The handler publishes a matter; every version follows the last of the same handler.
-pub(crate) fn publish_matter(scene: &Scene<'_>, state: &mut Decision<'_>, new: &PublishMatter) -> Result<Fact, Stop> {
+pub(crate) fn publish_matter(
+    scene: &Scene<'_>,
+    state: &mut Decision<'_>,
+    new: &PublishMatter,
+) -> Result<Fact, Stop> {
     let newest = Key::MatterVersion(new.id.clone());
     let version: u32 = state.get(&newest)?.unwrap_or(0);
     if version > 0 {
@@ -33,7 +42,8 @@ pub(crate) fn publish_matter(scene: &Scene<'_>, state: &mut Decision<'_>, new: &
         ensure(&old.handler == scene.signer, Refusal::NotYours)?;
     }
     ensure(new.version == version + 1, Refusal::WrongVersion)?;
-    let mut steps: Vec<_> = new.needs.iter().map(|n| &n.step).chain(new.actions.iter().map(|a| &a.0)).collect();
+    let mut steps: Vec<_> =
+        new.needs.iter().map(|n| &n.step).chain(new.actions.iter().map(|a| &a.0)).collect();
     let count = steps.len();
     steps.sort();
     steps.dedup();
@@ -49,7 +59,11 @@ pub(crate) fn publish_matter(scene: &Scene<'_>, state: &mut Decision<'_>, new: &
 }
 
 /// A holder approves beforehand that an asker may use its resource under a cited duty; never for itself.
-pub(crate) fn approve_basis(scene: &Scene<'_>, state: &mut Decision<'_>, new: &ApproveBasis) -> Result<Fact, Stop> {
+pub(crate) fn approve_basis(
+    scene: &Scene<'_>,
+    state: &mut Decision<'_>,
+    new: &ApproveBasis,
+) -> Result<Fact, Stop> {
     let resource: Resource = state.need(&Key::Resource(new.resource.clone()), Refusal::UnknownResource)?;
     ensure(&resource.holder == scene.signer && &new.asker != scene.signer, Refusal::NotYours)?;
     ensure(!matches!(resource.share, ShareClass::NotShared { .. }), Refusal::NotShared)?;

@@ -13,7 +13,11 @@ const CLOCK_SKEW_MS_MAX: u64 = 600_000;
 const CONSENT_LIFETIME_MS_MAX: u64 = 180 * 24 * 3_600_000;
 
 /// A department enrols or revokes a terminal of its own.
-pub(crate) fn enrol_terminal(scene: &Scene<'_>, state: &mut Decision<'_>, new: &EnrolTerminal) -> Result<Fact, Stop> {
+pub(crate) fn enrol_terminal(
+    scene: &Scene<'_>,
+    state: &mut Decision<'_>,
+    new: &EnrolTerminal,
+) -> Result<Fact, Stop> {
     state.put(&Key::Terminal(scene.signer.clone(), new.key), &new.active);
     Ok(Fact::Recorded)
 }
@@ -54,13 +58,19 @@ pub(crate) fn give(scene: &Scene<'_>, state: &mut Decision<'_>, new: &GiveConsen
     steps.dedup();
     ensure(!steps.is_empty() && steps.len() == terms.items.len(), Refusal::WrongShape)?;
     let now = scene.block.time_ms;
-    ensure(terms.expires_ms > now && terms.expires_ms - now <= CONSENT_LIFETIME_MS_MAX, Refusal::ConsentExpired)?;
+    ensure(
+        terms.expires_ms > now && terms.expires_ms - now <= CONSENT_LIFETIME_MS_MAX,
+        Refusal::ConsentExpired,
+    )?;
     let current = Key::PartyConsent(terms.case, terms.role.clone());
     if let Some(id) = state.get::<ConsentId>(&current)? {
         let old: ConsentRecord = state.need(&Key::Consent(id), Refusal::NoConsent)?;
         ensure(old.withdrawn || old.terms.expires_ms < now, Refusal::ConsentRepeated)?;
     }
-    ensure(crypto::verify(&identified.signer, &terms.signing_bytes(), &new.signature), Refusal::BadSignature)?;
+    ensure(
+        crypto::verify(&identified.signer, &terms.signing_bytes(), &new.signature),
+        Refusal::BadSignature,
+    )?;
     let id = ConsentId(scene.id.0);
     state.put(&current, &id);
     state.put(&Key::Consent(id), &ConsentRecord { terms: terms.clone(), withdrawn: false });
@@ -68,11 +78,16 @@ pub(crate) fn give(scene: &Scene<'_>, state: &mut Decision<'_>, new: &GiveConsen
 }
 
 /// A party withdraws, with the same key. Answers ordered after this are refused.
-pub(crate) fn withdraw(scene: &Scene<'_>, state: &mut Decision<'_>, new: &WithdrawConsent) -> Result<Fact, Stop> {
+pub(crate) fn withdraw(
+    scene: &Scene<'_>,
+    state: &mut Decision<'_>,
+    new: &WithdrawConsent,
+) -> Result<Fact, Stop> {
     let mut consent: ConsentRecord = state.need(&Key::Consent(new.consent), Refusal::NoConsent)?;
     ensure(!consent.withdrawn, Refusal::ConsentWithdrawn)?;
     let case: crate::CaseRecord = state.need(&Key::Case(consent.terms.case), Refusal::UnknownCase)?;
-    let party = case.parties.iter().find(|p| p.party.role == consent.terms.role).ok_or(Refusal::WrongParty)?;
+    let party =
+        case.parties.iter().find(|p| p.party.role == consent.terms.role).ok_or(Refusal::WrongParty)?;
     let identified = party.identified.as_ref().ok_or(Refusal::NotIdentified)?;
     let message = WithdrawConsent::signing_bytes(scene.rules.chain, new.consent);
     ensure(crypto::verify(&identified.signer, &message, &new.signature), Refusal::BadSignature)?;

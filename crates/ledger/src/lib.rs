@@ -16,6 +16,6 @@ mod tests;
 
 pub use apply::{BlockContext, COMMAND_LIFETIME_MS_MAX, CONFIRM_WITHIN_MS, Rules, first_reads};
 pub use state::{
-    ActionRecord, ActionState, CallRecord, CallState, CaseRecord, ConsentRecord, Identified, Key, MatterRecord, Missing,
-    Overlay, PartyRecord, Position,
+    ActionRecord, ActionState, CallRecord, CallState, CaseRecord, ConsentRecord, Identified, Key,
+    MatterRecord, Missing, Overlay, PartyRecord, Position,
 };

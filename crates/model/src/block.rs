@@ -102,7 +102,13 @@ pub mod merkle {
     }
 
     /// The sized root that leaf `index` of `size` has with an audit path, or `None` where the path's length is wrong.
-    pub fn root_from_path(hash: Hash, leaf: Digest, index: usize, size: usize, path: &[Digest]) -> Option<Digest> {
+    pub fn root_from_path(
+        hash: Hash,
+        leaf: Digest,
+        index: usize,
+        size: usize,
+        path: &[Digest],
+    ) -> Option<Digest> {
         Some(sized_root(hash, size, &climb(hash, leaf, index, size, path)?))
     }
 
@@ -146,7 +152,11 @@ mod tests {
             for (i, leaf) in leaves.iter().enumerate() {
                 let path = merkle::path(FOLD, &leaves, i);
                 assert_eq!(merkle::root_from_path(FOLD, *leaf, i, size, &path), Some(root));
-                assert_ne!(merkle::root_from_path(FOLD, *leaf, i, size + 1, &path), Some(root), "size {size} leaf {i}");
+                assert_ne!(
+                    merkle::root_from_path(FOLD, *leaf, i, size + 1, &path),
+                    Some(root),
+                    "size {size} leaf {i}"
+                );
                 assert_eq!(merkle::root_from_path(FOLD, *leaf, size, size, &path), None);
             }
         }

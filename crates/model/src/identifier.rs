@@ -80,7 +80,8 @@ pub fn credit(text: &str) -> Result<String, IdentifierError> {
 
 /// Reads a real-estate unit code (不动产单元号, GB/T 37346): 28 characters, 6+3+3+2+5+1+8; separators are dropped.
 pub fn unit(text: &str) -> Result<String, IdentifierError> {
-    let text: String = text.chars().filter(|c| !c.is_whitespace() && *c != '-').collect::<String>().to_ascii_uppercase();
+    let text: String =
+        text.chars().filter(|c| !c.is_whitespace() && *c != '-').collect::<String>().to_ascii_uppercase();
     let bytes = text.as_bytes();
     let digit = |range: std::ops::Range<usize>| bytes[range].iter().all(u8::is_ascii_digit);
     let letter = |range: std::ops::Range<usize>| bytes[range].iter().all(u8::is_ascii_uppercase);

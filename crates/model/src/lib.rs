@@ -18,7 +18,9 @@ pub use block::{Header, Quorum, merkle};
 pub use case::{CaseOutcome, Need, NeedBasis, Party, What};
 pub use catalogue::{Field, Predicate, Resource, ShareClass, SubjectKind};
 pub use command::*;
-pub use consent::{Assertion, AssuranceLevel, ConsentItem, ConsentLine, ConsentTerms, IdentityMethod, consent_text};
+pub use consent::{
+    Assertion, AssuranceLevel, ConsentItem, ConsentLine, ConsentTerms, IdentityMethod, consent_text,
+};
 pub use event::{Event, Fact, Outcome, Refusal};
 pub use genesis::{Genesis, Member};
 pub use id::*;

@@ -32,6 +32,8 @@ pub struct Served {
     pub token: Option<String>,
     /// The demo door, in the demo only.
     pub door: Option<DemoDoor>,
+    /// Who is signed in to the pages.
+    pub sessions: crate::session::Sessions,
 }
 
 pub(crate) type Shared = State<Arc<Served>>;
@@ -376,7 +378,10 @@ async fn commands(State(served): Shared, body: Bytes) -> Result<Response, Proble
 
 #[utoipa::path(post, path = "/api/v1/cases", request_body = OpenBody,
     responses((status = 201, body = Opened), (status = 409, body = Problem), (status = 422, body = Problem)))]
-async fn open_case(State(served): Shared, Json(body): Json<OpenBody>) -> Result<(StatusCode, Json<Opened>), Problem> {
+async fn open_case(
+    State(served): Shared,
+    Json(body): Json<OpenBody>,
+) -> Result<(StatusCode, Json<Opened>), Problem> {
     let mut new = NewCase { matter: parse(&body.matter)?, form: BTreeMap::new(), parties: BTreeMap::new() };
     for (name, value) in body.form {
         new.form.insert(parse(&name)?, value);
@@ -411,7 +416,11 @@ async fn case_next(State(served): Shared, Path(id): Path<String>) -> Result<Json
 
 #[utoipa::path(post, path = "/api/v1/cases/{id}/identify", params(("id" = String, Path)), request_body = IdentifyBody,
     responses((status = 204), (status = 409, body = Problem)))]
-async fn identify(State(served): Shared, Path(id): Path<String>, Json(body): Json<IdentifyBody>) -> Result<StatusCode, Problem> {
+async fn identify(
+    State(served): Shared,
+    Path(id): Path<String>,
+    Json(body): Json<IdentifyBody>,
+) -> Result<StatusCode, Problem> {
     let assertion: Assertion = canonical(&body.assertion)?;
     if assertion.case != parse(&id)? {
         return Err(bad("the assertion is of another case"));
@@ -430,7 +439,11 @@ async fn consent_draft(
 ) -> Result<Json<ConsentDraft>, Problem> {
     let language = if query.lang.as_deref() == Some("en") { Language::English } else { Language::Chinese };
     let (text, terms) = served.flow.consent_draft(parse(&id)?, &parse(&role)?, language)?;
-    Ok(Json(ConsentDraft { text, terms: hex::encode(encode(&terms)), to_sign: hex::encode(terms.signing_bytes()) }))
+    Ok(Json(ConsentDraft {
+        text,
+        terms: hex::encode(encode(&terms)),
+        to_sign: hex::encode(terms.signing_bytes()),
+    }))
 }
 
 #[utoipa::path(post, path = "/api/v1/cases/{id}/consent", params(("id" = String, Path)), request_body = ConsentBody,
@@ -450,14 +463,22 @@ async fn give_consent(
 
 #[utoipa::path(post, path = "/api/v1/cases/{id}/withdraw", params(("id" = String, Path)), request_body = WithdrawBody,
     responses((status = 204), (status = 409, body = Problem)))]
-async fn withdraw(State(served): Shared, Path(_): Path<String>, Json(body): Json<WithdrawBody>) -> Result<StatusCode, Problem> {
+async fn withdraw(
+    State(served): Shared,
+    Path(_): Path<String>,
+    Json(body): Json<WithdrawBody>,
+) -> Result<StatusCode, Problem> {
     served.flow.withdraw_consent(parse(&body.consent)?, signature(&body.signature)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 #[utoipa::path(post, path = "/api/v1/cases/{id}/confirm", params(("id" = String, Path)), request_body = ConfirmBody,
     responses((status = 204), (status = 404, body = Problem)))]
-async fn confirm(State(served): Shared, Path(id): Path<String>, Json(body): Json<ConfirmBody>) -> Result<StatusCode, Problem> {
+async fn confirm(
+    State(served): Shared,
+    Path(id): Path<String>,
+    Json(body): Json<ConfirmBody>,
+) -> Result<StatusCode, Problem> {
     served.flow.confirm_decision(parse(&id)?, &body.officer).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -470,10 +491,86 @@ async fn receipts(State(served): Shared, Path(id): Path<String>) -> Result<Json<
 
 #[utoipa::path(get, path = "/api/v1/cases/{id}/receipts/{name}", params(("id" = String, Path), ("name" = String, Path)),
     responses((status = 200, content_type = "application/json"), (status = 404, body = Problem)))]
-async fn receipt(State(served): Shared, Path((id, name)): Path<(String, String)>) -> Result<Response, Problem> {
+async fn receipt(
+    State(served): Shared,
+    Path((id, name)): Path<(String, String)>,
+) -> Result<Response, Problem> {
     let receipt = served.flow.receipt(parse(&id)?, &name).await?;
     let receipt = receipt.ok_or(CaseError::Unknown("receipt"))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], receipt.to_bytes()).into_response())
+}
+
+/// A final block as the public may see it.
+#[derive(Serialize, ToSchema)]
+pub struct BlockBody {
+    /// The height.
+    pub height: u64,
+    /// The time in milliseconds since 1970.
+    pub time_ms: u64,
+    /// The hash of the header.
+    pub hash: String,
+    /// Its events: command ID, signer, kind and outcome.
+    pub events: Vec<EventBody>,
+}
+
+/// An event as the public may see it.
+#[derive(Serialize, ToSchema)]
+pub struct EventBody {
+    /// The command.
+    pub id: String,
+    /// The department that signed it.
+    pub signer: String,
+    /// Its kind.
+    pub kind: String,
+    /// `accepted`, or the refusal's code.
+    pub outcome: String,
+}
+
+pub(crate) fn kind_of(body: &Body) -> &'static str {
+    match body {
+        Body::PublishResource(_) => "publish_resource",
+        Body::PublishMatter(_) => "publish_matter",
+        Body::ApproveBasis(_) => "approve_basis",
+        Body::EnrolTerminal(_) => "enrol_terminal",
+        Body::OpenCase(_) => "open_case",
+        Body::Identify(_) => "identify",
+        Body::GiveConsent(_) => "give_consent",
+        Body::WithdrawConsent(_) => "withdraw_consent",
+        Body::Ask(_) => "ask",
+        Body::Answer(_) => "answer",
+        Body::Confirm(_) => "confirm",
+        Body::Lapse(_) => "lapse",
+        Body::RequestAction(_) => "request_action",
+        Body::ReportAction(_) => "report_action",
+        Body::Decide(_) => "decide",
+        Body::SettleCase(_) => "settle_case",
+        Body::Anchor(_) => "anchor",
+    }
+}
+
+#[utoipa::path(get, path = "/api/v1/blocks/{height}", params(("height" = u64, Path)),
+    responses((status = 200, body = BlockBody), (status = 404, body = Problem)))]
+async fn block(State(served): Shared, Path(height): Path<u64>) -> Result<Json<BlockBody>, Problem> {
+    let chain = served.flow.chain();
+    if height == 0 || height > chain.height() {
+        return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "no such block is final here"));
+    }
+    let block = chain.block_events(height).await?;
+    let event = |e: &Event| EventBody {
+        id: e.id.to_string(),
+        signer: e.command.command.signer.to_string(),
+        kind: kind_of(&e.command.command.body).into(),
+        outcome: match &e.outcome {
+            Outcome::Accepted(_) => "accepted".into(),
+            Outcome::Refused(refusal) => refusal.code().into(),
+        },
+    };
+    Ok(Json(BlockBody {
+        height,
+        time_ms: block.time_ms,
+        hash: block.hash.to_string(),
+        events: block.events.iter().map(event).collect(),
+    }))
 }
 
 #[utoipa::path(get, path = "/api/v1/genesis", responses((status = 200, content_type = "application/json")))]
@@ -483,8 +580,28 @@ async fn genesis(State(served): Shared) -> Json<Genesis> {
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Tongban node", description = "The API of one department's node.", license(name = "Apache-2.0", identifier = "Apache-2.0")),
-    paths(status, commands, open_case, cases, case, case_next, identify, consent_draft, give_consent, withdraw, confirm, receipts, receipt, genesis)
+    info(
+        title = "Tongban node",
+        description = "The API of one department's node.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    paths(
+        status,
+        commands,
+        open_case,
+        cases,
+        case,
+        case_next,
+        identify,
+        consent_draft,
+        give_consent,
+        withdraw,
+        confirm,
+        receipts,
+        receipt,
+        block,
+        genesis
+    )
 )]
 struct Api;
 
@@ -503,7 +620,10 @@ async fn metrics(State(served): Shared) -> Result<String, Problem> {
 
 /// Case work needs the node's token; commands are signed, and the rest is public.
 async fn authorise(State(served): Shared, headers: HeaderMap, request: Request, next: Next) -> Response {
-    let given = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.strip_prefix("Bearer "));
     let fits = match (&served.token, given) {
         (Some(token), Some(given)) => {
             // compared by hash, so that the time taken says nothing of how much fits
@@ -512,7 +632,12 @@ async fn authorise(State(served): Shared, headers: HeaderMap, request: Request, 
         _ => false,
     };
     if !fits {
-        return Problem::new(StatusCode::UNAUTHORIZED, "unauthorised", "case work needs this node's API token").into_response();
+        return Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorised",
+            "case work needs this node's API token",
+        )
+        .into_response();
     }
     next.run(request).await
 }
@@ -535,9 +660,13 @@ pub fn router(served: Arc<Served>) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .route("/api/openapi.json", get(|| async { ([(header::CONTENT_TYPE, "application/json")], openapi()) }))
+        .route(
+            "/api/openapi.json",
+            get(|| async { ([(header::CONTENT_TYPE, "application/json")], openapi()) }),
+        )
         .route("/api/v1/status", get(status))
         .route("/api/v1/genesis", get(genesis))
+        .route("/api/v1/blocks/{height}", get(block))
         .route("/api/v1/commands", post(commands))
         .merge(work)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -78,7 +78,9 @@ impl Config {
         let mut config: Self = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
         for (name, setting) in [("TONGBAN_LISTEN", &mut config.listen), ("TONGBAN_HTTP", &mut config.http)] {
             if let Ok(value) = std::env::var(name) {
-                *setting = value.parse().map_err(|_| wrong(format!("{name} is not an address like 127.0.0.1:8400")))?;
+                *setting = value
+                    .parse()
+                    .map_err(|_| wrong(format!("{name} is not an address like 127.0.0.1:8400")))?;
             }
         }
         let dir = path.parent().unwrap_or(Path::new("."));

@@ -100,13 +100,15 @@ impl Node {
             packages,
             letters,
         });
-        let listener = TcpListener::bind(config.http).await.map_err(|e| StartError::Listen(config.http, e))?;
+        let listener =
+            TcpListener::bind(config.http).await.map_err(|e| StartError::Listen(config.http, e))?;
         let http = listener.local_addr().map_err(|e| StartError::Listen(config.http, e))?;
         let state = Arc::new(api::Served {
             flow: flow.clone(),
             department: config.department.clone(),
             token: config.api_token.clone(),
             door,
+            sessions: Default::default(),
         });
         let router: Router = api::router(state.clone()).merge(pages::router(state));
         let server = tokio::spawn(async move {

@@ -30,10 +30,12 @@ impl SqliteVault {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal);
         let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await.map_err(failed)?;
-        sqlx::query("CREATE TABLE IF NOT EXISTS vault (place TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
-            .execute(&pool)
-            .await
-            .map_err(failed)?;
+        sqlx::query(
+            "CREATE TABLE IF NOT EXISTS vault (place TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+        )
+        .execute(&pool)
+        .await
+        .map_err(failed)?;
         Ok(Self { pool, key })
     }
 
@@ -47,12 +49,14 @@ impl Vault for SqliteVault {
     fn put<'a>(&'a self, place: &'a str, value: &'a [u8]) -> flow::VaultFuture<'a, ()> {
         Box::pin(async move {
             let stored = self.key.encrypt(place.as_bytes(), value);
-            sqlx::query("INSERT INTO vault VALUES (?, ?) ON CONFLICT (place) DO UPDATE SET value = excluded.value")
-                .bind(place.to_owned())
-                .bind(stored)
-                .execute(&self.pool)
-                .await
-                .map_err(failed)?;
+            sqlx::query(
+                "INSERT INTO vault VALUES (?, ?) ON CONFLICT (place) DO UPDATE SET value = excluded.value",
+            )
+            .bind(place.to_owned())
+            .bind(stored)
+            .execute(&self.pool)
+            .await
+            .map_err(failed)?;
             Ok(())
         })
     }
@@ -66,9 +70,9 @@ impl Vault for SqliteVault {
                 .map_err(failed)?;
             stored
                 .map(|bytes| {
-                    self.key
-                        .decrypt(place.as_bytes(), &bytes)
-                        .ok_or_else(|| VaultError("an entry does not decrypt: it was changed, or the key is another".into()))
+                    self.key.decrypt(place.as_bytes(), &bytes).ok_or_else(|| {
+                        VaultError("an entry does not decrypt: it was changed, or the key is another".into())
+                    })
                 })
                 .transpose()
         })

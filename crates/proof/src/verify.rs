@@ -80,7 +80,10 @@ fn check_event(proof: &EventProof, chain: ChainId, genesis: &Genesis) -> Result<
     let signed: SignedCommand = decode(&proof.command).map_err(at)?;
     let outcome: Outcome = decode(&proof.outcome).map_err(at)?;
     let header: Header = decode(&proof.header).map_err(at)?;
-    ensure(signed.command.chain == chain && signed.suite == genesis.suite, "a command is of another ledger or suite")?;
+    ensure(
+        signed.command.chain == chain && signed.suite == genesis.suite,
+        "a command is of another ledger or suite",
+    )?;
     let Some(member) = genesis.member(&signed.command.signer) else {
         return reject("a command's signer is no member of this consortium");
     };
@@ -96,7 +99,8 @@ fn check_event(proof: &EventProof, chain: ChainId, genesis: &Genesis) -> Result<
     let mut last = header.clone();
     for bytes in &proof.walk {
         let next: Header = decode(bytes).map_err(at)?;
-        let follows = next.parent == header_hash(&last) && next.height == last.height + 1 && next.chain == last.chain;
+        let follows =
+            next.parent == header_hash(&last) && next.height == last.height + 1 && next.chain == last.chain;
         ensure(follows, "a header does not follow the one before it")?;
         last = next;
     }
@@ -104,20 +108,35 @@ fn check_event(proof: &EventProof, chain: ChainId, genesis: &Genesis) -> Result<
     Ok(Decoded { role, signed, outcome, header, index: proof.index })
 }
 
-fn check_finality(proof: &EventProof, chain: ChainId, genesis: &Genesis, last: &Header) -> Result<(), Rejected> {
+fn check_finality(
+    proof: &EventProof,
+    chain: ChainId,
+    genesis: &Genesis,
+    last: &Header,
+) -> Result<(), Rejected> {
     let finality = &proof.finality;
     let validators = genesis.validators();
     ensure(finality.epoch == last.epoch, "the finality proof is of another epoch")?;
     ensure(finality.votes.len() >= Quorum::of(validators.len()), "too few validators signed")?;
-    let message =
-        crypto::finalize_message(&chain, finality.epoch, finality.view, finality.parent_view, &header_hash(last));
+    let message = crypto::finalize_message(
+        &chain,
+        finality.epoch,
+        finality.view,
+        finality.parent_view,
+        &header_hash(last),
+    );
     let mut before = None;
     for vote in &finality.votes {
-        ensure(before.is_none_or(|b| b < vote.signer), "validators must be listed in ascending order, each once")?;
+        ensure(
+            before.is_none_or(|b| b < vote.signer),
+            "validators must be listed in ascending order, each once",
+        )?;
         before = Some(vote.signer);
-        let key = validators.get(vote.signer as usize).ok_or(Rejected("there is no such validator".into()))?;
-        let signature: [u8; 64] =
-            vote.signature[..].try_into().map_err(|_| Rejected("a vote's signature has a wrong length".into()))?;
+        let key =
+            validators.get(vote.signer as usize).ok_or(Rejected("there is no such validator".into()))?;
+        let signature: [u8; 64] = vote.signature[..]
+            .try_into()
+            .map_err(|_| Rejected("a vote's signature has a wrong length".into()))?;
         ensure(crypto::verify(key, &message, &signature), "a validator's signature does not verify")?;
     }
     Ok(())
@@ -139,7 +158,8 @@ impl<'a> Reader<'a> {
     }
 
     fn next(&mut self, role: Role) -> Result<&'a Decoded, Rejected> {
-        self.optional(role).ok_or_else(|| Rejected(format!("the receipt lacks its {role:?} event, or has it out of place")))
+        self.optional(role)
+            .ok_or_else(|| Rejected(format!("the receipt lacks its {role:?} event, or has it out of place")))
     }
 
     fn accepted(&mut self, role: Role) -> Result<&'a Decoded, Rejected> {
@@ -158,7 +178,9 @@ fn link(receipt: &Receipt, events: &[Decoded]) -> Result<Facts, Rejected> {
         return reject("the Matter event publishes no matter");
     };
     let case_event = reader.accepted(Role::Case)?;
-    let Body::OpenCase(open) = &case_event.command().body else { return reject("the Case event opens no case") };
+    let Body::OpenCase(open) = &case_event.command().body else {
+        return reject("the Case event opens no case");
+    };
     let of_matter = open.matter == matter.id
         && open.version == matter.version
         && case_event.command().signer == matter_event.command().signer;
@@ -220,9 +242,13 @@ fn link_call(
         }
         NeedBasis::Statutory(id) => {
             ensure(identify.is_none() && consent_event.is_none(), "a statutory call rests on no consent")?;
-            let citation = match approval_event.map(|e| (&e.command().body, &e.command().signer, &e.outcome)) {
+            let citation = match approval_event.map(|e| (&e.command().body, &e.command().signer, &e.outcome))
+            {
                 Some((Body::ApproveBasis(a), signer, Outcome::Accepted(_)))
-                    if &a.id == id && signer == &need.holder && &a.asker == asker && a.resource == need.resource =>
+                    if &a.id == id
+                        && signer == &need.holder
+                        && &a.asker == asker
+                        && a.resource == need.resource =>
                 {
                     let names = need.what.names().iter().all(|n| a.names.contains(n));
                     ensure(names && a.matter == matter.id, "the approval covers something else")?;
@@ -230,7 +256,9 @@ fn link_call(
                     ensure(refused || a.expires_ms >= ask_event.header.time_ms, "the approval had expired")?;
                     &a.citation
                 }
-                None if matches!(ask_event.outcome, Outcome::Refused(_)) => return refused(ask_event, need, base),
+                None if matches!(ask_event.outcome, Outcome::Refused(_)) => {
+                    return refused(ask_event, need, base);
+                }
                 _ => return reject("the approval of the statutory basis is missing or another's"),
             };
             (format!("statutory: {citation}"), String::new())
@@ -251,16 +279,24 @@ fn link_call(
     facts.status = "granted".into();
     let Some(answer_event) = reader.optional(Role::Answer) else { return Ok(facts) };
     let call = CallId(command_id(&ask_event.signed).0);
-    let Body::Answer(answer) = &answer_event.command().body else { return reject("the Answer event answers nothing") };
-    ensure(answer.call == call && answer_event.command().signer == need.holder, "the answer is of another call")?;
+    let Body::Answer(answer) = &answer_event.command().body else {
+        return reject("the Answer event answers nothing");
+    };
+    ensure(
+        answer.call == call && answer_event.command().signer == need.holder,
+        "the answer is of another call",
+    )?;
     facts.status = match (&answer_event.outcome, &answer.reply) {
         (Outcome::Refused(refusal), _) => format!("answer refused: {}", refusal.code()),
         (_, Reply::Declined(code)) => format!("declined: {code}"),
         (_, Reply::Data { .. }) => "answered".into(),
     };
     let Some(confirm_event) = reader.optional(Role::Confirm) else { return Ok(facts) };
-    let Body::Confirm(confirm) = &confirm_event.command().body else { return reject("the Confirm event confirms nothing") };
-    let answered = matches!((&answer_event.outcome, &answer.reply), (Outcome::Accepted(_), Reply::Data { .. }));
+    let Body::Confirm(confirm) = &confirm_event.command().body else {
+        return reject("the Confirm event confirms nothing");
+    };
+    let answered =
+        matches!((&answer_event.outcome, &answer.reply), (Outcome::Accepted(_), Reply::Data { .. }));
     let confirms = answered
         && confirm.call == call
         && &confirm_event.command().signer == asker
@@ -298,7 +334,9 @@ fn check_consent_event(
     case: CaseId,
 ) -> Result<String, Rejected> {
     let Some(event) = consent else { return reject("the consent it rests on is missing") };
-    let Body::GiveConsent(given) = &event.command().body else { return reject("the Consent event gives no consent") };
+    let Body::GiveConsent(given) = &event.command().body else {
+        return reject("the Consent event gives no consent");
+    };
     let id = ConsentId(command_id(&event.signed).0);
     ensure(ask.consent == Some(id) && given.terms.case == case, "the consent is of another call or case")?;
     ensure(matches!(event.outcome, Outcome::Accepted(_)), "the consent was refused")?;
@@ -324,7 +362,9 @@ fn identified(
     role: &RoleId,
 ) -> Result<String, Rejected> {
     let Some(event) = identify else { return reject("the identification it rests on is missing") };
-    let Body::Identify(identify) = &event.command().body else { return reject("the Identify event identifies nobody") };
+    let Body::Identify(identify) = &event.command().body else {
+        return reject("the Identify event identifies nobody");
+    };
     let said = &identify.assertion;
     let fits = said.case == case && &said.role == role && matches!(event.outcome, Outcome::Accepted(_));
     ensure(fits, "the identification is of another case or party")?;
@@ -354,7 +394,9 @@ fn link_consent(
 ) -> Result<Facts, Rejected> {
     let identify = reader.accepted(Role::Identify)?;
     let event = reader.accepted(Role::Consent)?;
-    let Body::GiveConsent(given) = &event.command().body else { return reject("the Consent event gives no consent") };
+    let Body::GiveConsent(given) = &event.command().body else {
+        return reject("the Consent event gives no consent");
+    };
     ensure(given.terms.case == case, "the consent is of another case")?;
     let assurance = identified(Some(identify), open, case, &given.terms.role)?;
     check_consent_signature(Some(identify), given)?;
@@ -362,8 +404,11 @@ fn link_consent(
     ensure(text == given.terms.text, "the text is not the one that was signed")?;
     let mut status = "given".to_string();
     if let Some(withdraw) = reader.optional(Role::Withdraw) {
-        let Body::WithdrawConsent(w) = &withdraw.command().body else { return reject("nothing is withdrawn") };
-        let of_this = w.consent.0 == command_id(&event.signed).0 && matches!(withdraw.outcome, Outcome::Accepted(_));
+        let Body::WithdrawConsent(w) = &withdraw.command().body else {
+            return reject("nothing is withdrawn");
+        };
+        let of_this =
+            w.consent.0 == command_id(&event.signed).0 && matches!(withdraw.outcome, Outcome::Accepted(_));
         ensure(of_this, "another consent was withdrawn")?;
         let Body::Identify(i) = &identify.command().body else { return reject("nobody was identified") };
         let message = WithdrawConsent::signing_bytes(receipt.chain_id, w.consent);
@@ -372,7 +417,10 @@ fn link_consent(
         status = "withdrawn".into();
     }
     let names = given.terms.items.iter().flat_map(|i| {
-        i.what.names().into_iter().map(move |n| format!("{} <- {}: {}.{n}", i.recipient, i.holder, i.resource))
+        i.what
+            .names()
+            .into_iter()
+            .map(move |n| format!("{} <- {}: {}.{n}", i.recipient, i.holder, i.resource))
     });
     Ok(Facts {
         asker: event.command().signer.to_string(),
@@ -387,12 +435,19 @@ fn link_consent(
     })
 }
 
-fn link_action(reader: &mut Reader<'_>, matter: &PublishMatter, case: CaseId, base: Facts) -> Result<Facts, Rejected> {
+fn link_action(
+    reader: &mut Reader<'_>,
+    matter: &PublishMatter,
+    case: CaseId,
+    base: Facts,
+) -> Result<Facts, Rejected> {
     let event = reader.next(Role::Request)?;
     let Body::RequestAction(request) = &event.command().body else { return reject("nothing is requested") };
     ensure(request.case == case, "the action is of another case")?;
     let declared = matter.actions.iter().find(|a| a.0 == request.step);
-    let Some((_, performer, operation)) = declared else { return reject("the matter declares no such action") };
+    let Some((_, performer, operation)) = declared else {
+        return reject("the matter declares no such action");
+    };
     let mut facts = Facts {
         asker: event.command().signer.to_string(),
         holder: performer.to_string(),
@@ -408,7 +463,9 @@ fn link_action(reader: &mut Reader<'_>, matter: &PublishMatter, case: CaseId, ba
         return Ok(facts);
     }
     if let Some(report_event) = reader.optional(Role::Report) {
-        let Body::ReportAction(report) = &report_event.command().body else { return reject("nothing is reported") };
+        let Body::ReportAction(report) = &report_event.command().body else {
+            return reject("nothing is reported");
+        };
         let of_this = report.action.0 == command_id(&event.signed).0
             && &report_event.command().signer == performer
             && matches!(report_event.outcome, Outcome::Accepted(_));

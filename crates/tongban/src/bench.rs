@@ -57,7 +57,11 @@ fn cpu_seconds() -> f64 {
 
 fn cpu_pressure() -> f64 {
     let text = std::fs::read_to_string("/proc/pressure/cpu").unwrap_or_default();
-    text.split("avg10=").nth(1).and_then(|t| t.split(' ').next()).and_then(|t| t.parse().ok()).unwrap_or_default()
+    text.split("avg10=")
+        .nth(1)
+        .and_then(|t| t.split(' ').next())
+        .and_then(|t| t.parse().ok())
+        .unwrap_or_default()
 }
 
 fn disk_bytes(dir: &std::path::Path) -> u64 {
@@ -175,7 +179,8 @@ pub async fn ledger(options: Options) -> Result<()> {
     } else {
         let batch = 50.min(options.in_flight);
         for i in 0..options.in_flight / batch {
-            let (client, source, run) = (clients[i % clients.len()].clone(), sources[i % sources.len()].clone(), run.clone());
+            let (client, source, run) =
+                (clients[i % clients.len()].clone(), sources[i % sources.len()].clone(), run.clone());
             tasks.push(tokio::spawn(async move {
                 while Instant::now() < until {
                     run(client.clone(), source.batch(batch), batch).await?;
@@ -218,6 +223,8 @@ pub async fn ledger(options: Options) -> Result<()> {
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     let _ = std::fs::remove_dir_all(&dir);
-    if refused > 0 { bail!("{refused} commands were not accepted") }
+    if refused > 0 {
+        bail!("{refused} commands were not accepted")
+    }
     Ok(())
 }

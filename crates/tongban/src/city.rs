@@ -77,16 +77,27 @@ pub struct City {
 }
 
 const SURNAMES: [&str; 24] = [
-    "王", "李", "张", "刘", "陈", "杨", "赵", "黄", "周", "吴", "徐", "孙", "胡", "朱", "高", "林", "何", "郭", "马", "罗",
-    "欧阳", "司马", "诸葛", "上官",
+    "王", "李", "张", "刘", "陈", "杨", "赵", "黄", "周", "吴", "徐", "孙", "胡", "朱", "高", "林", "何",
+    "郭", "马", "罗", "欧阳", "司马", "诸葛", "上官",
 ];
 const GIVEN: [&str; 40] = [
-    "伟", "芳", "娜", "敏", "静", "丽", "强", "磊", "军", "洋", "勇", "艳", "杰", "娟", "涛", "明", "超", "秀英", "霞", "平",
-    "刚", "桂英", "建国", "建华", "志强", "晓东", "晓红", "文博", "雨桐", "子涵", "浩然", "思远", "欣怡", "梓萱", "一诺", "宇航",
-    "若曦", "嘉懿", "煜城", "懿轩",
+    "伟", "芳", "娜", "敏", "静", "丽", "强", "磊", "军", "洋", "勇", "艳", "杰", "娟", "涛", "明", "超",
+    "秀英", "霞", "平", "刚", "桂英", "建国", "建华", "志强", "晓东", "晓红", "文博", "雨桐", "子涵", "浩然",
+    "思远", "欣怡", "梓萱", "一诺", "宇航", "若曦", "嘉懿", "煜城", "懿轩",
 ];
 const STREETS: [&str; 12] = [
-    "清荷路", "望山街", "云渡路", "听松街", "知春里东街", "白石桥西路", "晚枫路", "柳浪街", "星河路", "稻香南街", "玉泉新路", "书院街",
+    "清荷路",
+    "望山街",
+    "云渡路",
+    "听松街",
+    "知春里东街",
+    "白石桥西路",
+    "晚枫路",
+    "柳浪街",
+    "星河路",
+    "稻香南街",
+    "玉泉新路",
+    "书院街",
 ];
 
 impl City {
@@ -156,7 +167,9 @@ impl City {
             ],
             "water" => vec![("water_account", self.homes.iter().map(|h| self.water_row(h)).collect())],
             "gas" => vec![("gas_customer", self.homes.iter().map(|h| self.gas_row(h)).collect())],
-            "bureau" => vec![("sxml", vec![vec!["house-transfer".into(), "房屋转移登记与水电气过户".into()]])],
+            "bureau" => {
+                vec![("sxml", vec![vec!["house-transfer".into(), "房屋转移登记与水电气过户".into()]])]
+            }
             _ => vec![],
         }
     }
@@ -331,25 +344,31 @@ async fn insert(db: &mut SqliteConnection, table: &str, rows: Vec<Vec<Cell>>) ->
 }
 
 fn citizen(rng: &mut ChaCha8Rng, i: usize) -> Citizen {
-    let (year, month, day) = (rng.random_range(1945..2004), rng.random_range(1..=12), rng.random_range(1..=28));
+    let (year, month, day) =
+        (rng.random_range(1945..2004), rng.random_range(1..=12), rng.random_range(1..=28));
     // the sequence numbers 900 to 999 are reserved for centenarians and never issued to the young: none is a real person's
     let female = rng.random_range(0..2) == 1;
     let sequence = 900 + (i % 50) * 2 + usize::from(!female);
     let region = [110101, 110102, 110105, 110106, 110108, 110109][rng.random_range(0..6)];
     let first = format!("{region}{year}{month:02}{day:02}{:03}", sequence.min(999));
     let check = identifier::resident_check(first.as_bytes()).expect("seventeen digits") as char;
-    let name = format!(
-        "{}{}",
-        SURNAMES.choose(rng).expect("not empty"),
-        GIVEN.choose(rng).expect("not empty")
-    );
+    let name =
+        format!("{}{}", SURNAMES.choose(rng).expect("not empty"), GIVEN.choose(rng).expect("not empty"));
     Citizen { id: format!("{first}{check}"), name, female }
 }
 
 fn home(rng: &mut ChaCha8Rng, i: usize) -> Home {
-    let (building, entrance, room) = (1 + i as u32 / 60, 1 + (i as u32 / 20) % 3, 101 + (i as u32 % 20) / 4 * 100 + i as u32 % 4);
+    let (building, entrance, room) =
+        (1 + i as u32 / 60, 1 + (i as u32 / 20) % 3, 101 + (i as u32 % 20) / 4 * 100 + i as u32 % 4);
     Home {
-        unit: format!("110108{:03}{:03}GB{:05}F{:04}{:04}", 1 + i / 1000, 1 + (i / 100) % 10, building, entrance, i % 10_000),
+        unit: format!(
+            "110108{:03}{:03}GB{:05}F{:04}{:04}",
+            1 + i / 1000,
+            1 + (i / 100) % 10,
+            building,
+            entrance,
+            i % 10_000
+        ),
         street: STREETS.choose(rng).expect("not empty").to_string(),
         building,
         entrance,

@@ -7,6 +7,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result, bail};
 use crypto::SigningKey;
+use flow::Package;
 use identity::{Identified, Terminal};
 use indicatif::{ProgressBar, ProgressStyle};
 use model::*;
@@ -23,23 +24,48 @@ use std::{
 use tokio::sync::{Mutex, Semaphore};
 
 /// The demo's passphrase: its keys guard nothing but invented people.
-const PASSPHRASE: &str = "demo";
+pub const PASSPHRASE: &str = "demo";
 const PATIENCE: Duration = Duration::from_secs(60);
 const MARKER: &str = ".tongban-demo";
 /// How many cases run at once.
 const AT_ONCE: usize = 4;
 
 /// The departments: ID, Chinese name, English name, validator, connector.
-const DEPARTMENTS: [(&str, &str, &str, bool, &str); 10] = [
-    ("bureau", "政务服务局", "Government service bureau", true, include_str!("../../../demo/departments/bureau.yaml")),
+const DEPARTMENTS: [(&str, &str, &str, bool, &str); 11] = [
+    (
+        "audit",
+        "审计局",
+        "Audit office",
+        true,
+        "# 审计局: votes and audits; it holds no data that others call.\nformat: 1\ndepartment: audit\n",
+    ),
+    (
+        "bureau",
+        "政务服务局",
+        "Government service bureau",
+        true,
+        include_str!("../../../demo/departments/bureau.yaml"),
+    ),
     ("civil", "民政局", "Civil affairs", false, include_str!("../../../demo/departments/civil.yaml")),
     ("court", "人民法院", "People's court", false, include_str!("../../../demo/departments/court.yaml")),
     ("gas", "燃气公司", "Gas company", false, include_str!("../../../demo/departments/gas.yaml")),
-    ("housing", "住房和城乡建设局", "Housing contracts", false, include_str!("../../../demo/departments/housing.yaml")),
+    (
+        "housing",
+        "住房和城乡建设局",
+        "Housing contracts",
+        false,
+        include_str!("../../../demo/departments/housing.yaml"),
+    ),
     ("police", "公安局", "Police (population)", true, include_str!("../../../demo/departments/police.yaml")),
     ("power", "供电公司", "Power company", false, include_str!("../../../demo/departments/power.yaml")),
-    ("registry", "不动产登记中心", "Real-estate registry", true, include_str!("../../../demo/departments/registry.yaml")),
-    ("tax", "税务局", "Tax", true, include_str!("../../../demo/departments/tax.yaml")),
+    (
+        "registry",
+        "不动产登记中心",
+        "Real-estate registry",
+        true,
+        include_str!("../../../demo/departments/registry.yaml"),
+    ),
+    ("tax", "税务局", "Tax", false, include_str!("../../../demo/departments/tax.yaml")),
     ("water", "自来水公司", "Water company", false, include_str!("../../../demo/departments/water.yaml")),
 ];
 const HOUSE_TRANSFER: &str = include_str!("../../../matters/house-transfer/matter.yaml");
@@ -64,10 +90,12 @@ pub struct Options {
 
 /// One case of the report.
 #[derive(Serialize)]
-struct CaseReport {
-    id: String,
+pub struct CaseReport {
+    /// The case.
+    pub id: String,
     matter: String,
-    outcome: String,
+    /// Its outcome.
+    pub outcome: String,
     reason: String,
     signatures: u32,
     documents_uploaded: u32,
@@ -76,7 +104,8 @@ struct CaseReport {
     elapsed_ms: u64,
     waited_ms: u64,
     steps: Vec<Value>,
-    receipts: Vec<String>,
+    /// Its receipts' files.
+    pub receipts: Vec<String>,
     exception: Option<String>,
 }
 
@@ -114,13 +143,14 @@ fn empty_dir(dir: &Path) -> Result<()> {
 pub async fn write_consortium(dir: &Path, port: u16, city: &Arc<City>) -> Result<Made> {
     empty_dir(dir)?;
     let free = free_addresses(DEPARTMENTS.len() * 2)?;
-    let departments = DEPARTMENTS.iter().enumerate().map(|(i, (id, zh, en, validator, _))| PlannedDepartment {
-        id: id.parse().expect("a name"),
-        title: Text { zh: (*zh).into(), en: (*en).into() },
-        validator: *validator,
-        listen: free[i],
-        http: if *id == "bureau" { ([127, 0, 0, 1], port).into() } else { free[DEPARTMENTS.len() + i] },
-    });
+    let departments =
+        DEPARTMENTS.iter().enumerate().map(|(i, (id, zh, en, validator, _))| PlannedDepartment {
+            id: id.parse().expect("a name"),
+            title: Text { zh: (*zh).into(), en: (*en).into() },
+            validator: *validator,
+            listen: free[i],
+            http: if *id == "bureau" { ([127, 0, 0, 1], port).into() } else { free[DEPARTMENTS.len() + i] },
+        });
     let plan = Plan { name: "通办演示联盟".into(), departments: departments.collect() };
     let matter = dir.join("matters/house-transfer");
     std::fs::create_dir_all(&matter)?;
@@ -169,16 +199,59 @@ fn personas(city: &City) -> Vec<Persona> {
         .collect()
 }
 
+/// A door with a fresh terminal for the people of a city.
+pub fn door(city: &City) -> DemoDoor {
+    DemoDoor {
+        personas: Arc::new(personas(city)),
+        terminal: Arc::new(Terminal::new(SigningKey::random())),
+        device_seed: crypto::random(),
+    }
+}
+
+/// What the departments of the demo put on the ledger before the first case, in two rounds: catalogue entries; then
+/// approvals of statutory bases, the bureau's terminal and its matter.
+pub fn publications(
+    resources: Vec<(DepartmentId, Resource)>,
+    terminal: PublicKey,
+) -> Result<[Vec<(DepartmentId, Body)>; 2]> {
+    let catalogue =
+        resources.into_iter().map(|(id, resource)| (id, Body::PublishResource(resource))).collect();
+    let name = |text: &str| text.parse().expect("a name");
+    let year = now_ms() + 365 * 24 * 3_600_000;
+    let approval = |id: &str, resource: &str, names: &[&str], citation: &str| {
+        Body::ApproveBasis(ApproveBasis {
+            id: id.parse().expect("a name"),
+            asker: "bureau".parse().expect("a name"),
+            matter: "house-transfer".parse().expect("a name"),
+            resource: resource.parse().expect("a name"),
+            names: names.iter().map(|n| n.parse().expect("a name")).collect(),
+            citation: citation.into(),
+            expires_ms: year,
+        })
+    };
+    let restriction = approval(
+        "restriction-check",
+        "registry.restriction",
+        &["seized", "objected"],
+        "不动产登记暂行条例第二十二条",
+    );
+    let execution = approval("execution-check", "court.dishonest", &["listed"], "民事诉讼法第二百六十六条");
+    let package = Package::parse("house-transfer", HOUSE_TRANSFER)?;
+    let rest = vec![
+        (name("registry"), restriction),
+        (name("court"), execution),
+        (name("bureau"), Body::EnrolTerminal(EnrolTerminal { key: terminal, active: true })),
+        (name("bureau"), Body::PublishMatter(package.publication())),
+    ];
+    Ok([catalogue, rest])
+}
+
 impl Demo {
     /// Writes and starts the whole consortium and publishes its catalogue, bases and matter.
     pub async fn start(dir: &Path, port: u16, seed: u64) -> Result<Self> {
         let city = Arc::new(City::new(seed));
         let made = write_consortium(dir, port, &city).await?;
-        let door = DemoDoor {
-            personas: Arc::new(personas(&city)),
-            terminal: Arc::new(Terminal::new(SigningKey::random())),
-            device_seed: crypto::random(),
-        };
+        let door = door(&city);
         let mut demo = Self { dir: dir.to_owned(), made, nodes: BTreeMap::new(), city, door };
         for id in demo.made.keys.keys().cloned().collect::<Vec<_>>() {
             demo.start_node(&id).await?;
@@ -190,7 +263,9 @@ impl Demo {
     async fn start_node(&mut self, id: &DepartmentId) -> Result<()> {
         let config = Config::read(&node_dir(&self.dir, id).join("node.toml"))?;
         let door = (id.as_str() == "bureau").then(|| self.door.clone());
-        let node = Node::start(config, PASSPHRASE, door).await.with_context(|| format!("starting the node of {id}"))?;
+        let node = Node::start(config, PASSPHRASE, door)
+            .await
+            .with_context(|| format!("starting the node of {id}"))?;
         self.nodes.insert(id.clone(), node);
         Ok(())
     }
@@ -199,39 +274,14 @@ impl Demo {
         &self.nodes[&id.parse::<DepartmentId>().expect("a name")]
     }
 
-    /// Every department puts its catalogue on the ledger; holders approve statutory bases; the bureau enrols its terminal
-    /// and publishes the matter.
     async fn publish(&self) -> Result<()> {
-        let mut commands = Vec::new();
-        for (id, node) in &self.nodes {
-            for resource in node.gateway().resources() {
-                commands.push((id.clone(), Body::PublishResource(resource.clone())));
-            }
+        let resources = self.nodes.iter().flat_map(|(id, node)| {
+            node.gateway().resources().iter().map(move |resource| (id.clone(), resource.clone()))
+        });
+        for round in publications(resources.collect(), self.door.terminal.public())? {
+            self.submit_all(round).await?;
         }
-        self.submit_all(commands).await?;
-        let year = now_ms() + 365 * 24 * 3_600_000;
-        let approval = |id: &str, resource: &str, names: &[&str], citation: &str| ApproveBasis {
-            id: id.parse().expect("a name"),
-            asker: "bureau".parse().expect("a name"),
-            matter: "house-transfer".parse().expect("a name"),
-            resource: resource.parse().expect("a name"),
-            names: names.iter().map(|n| n.parse().expect("a name")).collect(),
-            citation: citation.into(),
-            expires_ms: year,
-        };
-        let bureau = || "bureau".parse().expect("a name");
-        let restriction =
-            approval("restriction-check", "registry.restriction", &["seized", "objected"], "不动产登记暂行条例第二十二条");
-        let execution = approval("execution-check", "court.dishonest", &["listed"], "民事诉讼法第二百六十六条");
-        let enrol = EnrolTerminal { key: self.door.terminal.public(), active: true };
-        let package = self.node("bureau").flow.packages()[0].publication();
-        let commands = vec![
-            ("registry".parse().expect("a name"), Body::ApproveBasis(restriction)),
-            ("court".parse().expect("a name"), Body::ApproveBasis(execution)),
-            (bureau(), Body::EnrolTerminal(enrol)),
-            (bureau(), Body::PublishMatter(package)),
-        ];
-        self.submit_all(commands).await
+        Ok(())
     }
 
     async fn submit_all(&self, commands: Vec<(DepartmentId, Body)>) -> Result<()> {
@@ -277,8 +327,13 @@ pub struct Driver {
 }
 
 impl Driver {
+    /// A driver that works through a bureau's API and saves receipts to a folder.
+    pub fn new(client: Client, chain: ChainId, door: DemoDoor, receipts: PathBuf) -> Self {
+        Self { client, chain, door, receipts }
+    }
+
     /// Runs one sale to its named state, and a second submission of it where the sale is one submitted twice.
-    async fn run(&self, sale: &Sale) -> Result<Vec<CaseReport>> {
+    pub async fn run(&self, sale: &Sale) -> Result<Vec<CaseReport>> {
         let begun = Instant::now();
         let id = self.client.open_case("house-transfer", self.form(sale), self.parties(sale)).await?;
         let mut reports = Vec::new();
@@ -308,7 +363,11 @@ impl Driver {
         Ok(CaseReport {
             id: first.into(),
             matter: "house-transfer".into(),
-            outcome: if code == "duplicate" { "duplicate".into() } else { bail!("expected a duplicate, got {refused}") },
+            outcome: if code == "duplicate" {
+                "duplicate".into()
+            } else {
+                bail!("expected a duplicate, got {refused}")
+            },
             reason: "already_open".into(),
             signatures: 0,
             documents_uploaded: 0,
@@ -329,7 +388,9 @@ impl Driver {
         self.identify(id, &case, "seller", Some(device.public())).await?;
         self.identify(id, &case, "buyer", None).await?;
         let mut signatures = 0;
-        let mut state = self.wait(id, |c| step_status(c, "precheck") == "done" || rests(c) || c["unconfirmed"].is_string()).await?;
+        let mut state = self
+            .wait(id, |c| step_status(c, "precheck") == "done" || rests(c) || c["unconfirmed"].is_string())
+            .await?;
         if state["unconfirmed"].is_string() {
             self.client.post(&format!("/api/v1/cases/{id}/confirm"), json!({ "officer": "窗口 07" })).await?;
             state = self.wait(id, rests).await?;
@@ -338,7 +399,8 @@ impl Driver {
             let consent = self.sign(id, "seller", &device).await?;
             signatures = 1;
             if sale.exception == Some(Exception::Withdrawn) {
-                let message = WithdrawConsent::signing_bytes(self.chain, consent.parse().map_err(anyhow::Error::msg)?);
+                let message =
+                    WithdrawConsent::signing_bytes(self.chain, consent.parse().map_err(anyhow::Error::msg)?);
                 let body = json!({ "consent": consent, "signature": hex::encode(device.sign(&message)) });
                 self.client.post(&format!("/api/v1/cases/{id}/withdraw"), body).await?;
             } else {
@@ -391,7 +453,8 @@ impl Driver {
             Some(device) => self.door.terminal.vouch_for_passkey(&who, device),
             None => self.door.terminal.vouch_at_counter(&who),
         };
-        let body = json!({ "assertion": hex::encode(encode(&assertion)), "signature": hex::encode(signature) });
+        let body =
+            json!({ "assertion": hex::encode(encode(&assertion)), "signature": hex::encode(signature) });
         self.client.post(&format!("/api/v1/cases/{id}/identify"), body).await.map(drop)
     }
 
@@ -438,12 +501,7 @@ fn progress(len: usize, quiet: bool) -> ProgressBar {
 /// Draws as many reports as wanted from the city's sales, in its own mix; cases with an outage run together, at the end,
 /// while the power company's node is down.
 async fn run_cases(demo: &mut Demo, wanted: usize, quiet: bool) -> Result<Vec<CaseReport>> {
-    let driver = Driver {
-        client: demo.client(),
-        chain: demo.made.chain,
-        door: demo.door.clone(),
-        receipts: demo.dir.join("receipts"),
-    };
+    let driver = Driver::new(demo.client(), demo.made.chain, demo.door.clone(), demo.dir.join("receipts"));
     let (mut plain, mut outage, mut count) = (Vec::new(), Vec::new(), 0);
     for sale in &demo.city.sales {
         let weight = if sale.exception == Some(Exception::Twice) { 2 } else { 1 };
@@ -485,7 +543,8 @@ async fn run_cases(demo: &mut Demo, wanted: usize, quiet: bool) -> Result<Vec<Ca
         for task in tasks {
             task.await??;
         }
-        for report in reports.lock().await.iter_mut().filter(|r| r.exception.as_deref() == Some("PowerDown")) {
+        for report in reports.lock().await.iter_mut().filter(|r| r.exception.as_deref() == Some("PowerDown"))
+        {
             report.waited_ms = waited.min(report.elapsed_ms);
             report.elapsed_ms -= report.waited_ms;
         }
@@ -541,9 +600,22 @@ fn print_timeline(report: &CaseReport) {
             "waiting" => "…",
             _ => "·",
         };
-        println!("  {mark} {:<16} {:<9} {:<9} {:>6} ms  {}", text("step"), text("department"), text("kind"), step["ms"], text("code"));
+        println!(
+            "  {mark} {:<16} {:<9} {:<9} {:>6} ms  {}",
+            text("step"),
+            text("department"),
+            text("kind"),
+            step["ms"],
+            text("code")
+        );
     }
-    println!("  {} ms in all, {} calls, {} actions, {} receipts\n", report.elapsed_ms, report.calls, report.actions, report.receipts.len());
+    println!(
+        "  {} ms in all, {} calls, {} actions, {} receipts\n",
+        report.elapsed_ms,
+        report.calls,
+        report.actions,
+        report.receipts.len()
+    );
 }
 
 /// Runs the demo.
@@ -557,7 +629,12 @@ pub async fn run(options: Options) -> Result<()> {
     }
     let mut demo = Demo::start(&options.data, options.port, options.seed).await?;
     if !options.json {
-        println!("Ready after {:.1} s; running {} case(s) of {} …", begun.elapsed().as_secs_f64(), options.cases, options.matter);
+        println!(
+            "Ready after {:.1} s; running {} case(s) of {} …",
+            begun.elapsed().as_secs_f64(),
+            options.cases,
+            options.matter
+        );
     }
     let reports = run_cases(&mut demo, options.cases, options.json).await?;
     let (p50, p99) = finality_ms(&demo).await?;
@@ -585,11 +662,18 @@ pub async fn run(options: Options) -> Result<()> {
         }
         let mut elapsed: Vec<_> = reports.iter().map(|r| r.elapsed_ms).collect();
         elapsed.sort_unstable();
-        println!("{} case(s): {outcomes:?}; p50 {} ms, p95 {} ms; finality p50 {p50} ms", reports.len(), percentile(&elapsed, 0.5), percentile(&elapsed, 0.95));
-        println!("Receipts: {}\nCheck one: tongban verify {} --genesis {}",
+        println!(
+            "{} case(s): {outcomes:?}; p50 {} ms, p95 {} ms; finality p50 {p50} ms",
+            reports.len(),
+            percentile(&elapsed, 0.5),
+            percentile(&elapsed, 0.95)
+        );
+        println!(
+            "Receipts: {}\nCheck one: tongban verify {} --genesis {}",
             options.data.join("receipts").display(),
             reports.first().and_then(|r| r.receipts.first()).map_or("RECEIPT", String::as_str),
-            options.data.join("genesis.json").display());
+            options.data.join("genesis.json").display()
+        );
     }
     if !options.headless {
         println!("\nThe portal is open at http://{} – press Ctrl-C to stop.", bureau.http);

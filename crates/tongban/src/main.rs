@@ -1,15 +1,10 @@
 //! The command line: one program for citizens' offices, engineers, auditors and operators.
 
-mod bench;
-mod city;
-mod client;
-mod demo;
-mod setup;
-
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use serde_json::json;
 use std::{path::PathBuf, process::ExitCode};
+use tongban::{bench, demo, setup};
 
 /// Departments share a citizen's data one transaction at a time, under consent, with proof.
 #[derive(Parser)]
@@ -170,7 +165,11 @@ fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(QUIET));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if cli.log == "json" { logs.json().init() } else { logs.init() }
+    if cli.log == "json" {
+        logs.json().init()
+    } else {
+        logs.init()
+    }
     let json = matches!(
         &cli.command,
         Command::Demo { json: true, .. }
@@ -207,7 +206,9 @@ async fn run(command: Command) -> Result<()> {
         Command::Demo { headless, matter, cases, suite: _, seed, data, port, json } => {
             demo::run(demo::Options { headless, matter, cases: cases.into(), seed, data, port, json }).await
         }
-        Command::Consortium { command: ConsortiumCommand::Init { file, out, json } } => init(file, out, json).await,
+        Command::Consortium { command: ConsortiumCommand::Init { file, out, json } } => {
+            init(file, out, json).await
+        }
         Command::Node { config } => serve(config).await,
         Command::Verify { receipt, genesis, json } => verify(receipt, genesis, json),
         Command::Matter { command: MatterCommand::Check { dir, json } } => check_matter(dir, json),
@@ -223,8 +224,7 @@ async fn run(command: Command) -> Result<()> {
 }
 
 fn passphrase() -> Result<String> {
-    std::env::var("TONGBAN_PASSPHRASE")
-        .context("set TONGBAN_PASSPHRASE to the passphrase of the key file")
+    std::env::var("TONGBAN_PASSPHRASE").context("set TONGBAN_PASSPHRASE to the passphrase of the key file")
 }
 
 async fn init(file: PathBuf, out: PathBuf, json: bool) -> Result<()> {
@@ -242,8 +242,15 @@ async fn init(file: PathBuf, out: PathBuf, json: bool) -> Result<()> {
     if json {
         println!("{}", json!({ "chain_id": made.chain, "departments": departments }));
     } else {
-        println!("Consortium {} with {} departments under {}", made.chain.short(), departments.len(), out.display());
-        println!("Next: carry nodes/NAME to its machine, fill in connector.yaml, and run `tongban node --config node.toml`.");
+        println!(
+            "Consortium {} with {} departments under {}",
+            made.chain.short(),
+            departments.len(),
+            out.display()
+        );
+        println!(
+            "Next: carry nodes/NAME to its machine, fill in connector.yaml, and run `tongban node --config node.toml`."
+        );
     }
     Ok(())
 }
@@ -298,7 +305,12 @@ fn check_matter(dir: PathBuf, json: bool) -> Result<()> {
     }
     let package = checked.map_err(|e| No(e.to_string()))?;
     if !json {
-        println!("{} version {}: {} steps, no problem found", package.id, package.version, package.steps.len());
+        println!(
+            "{} version {}: {} steps, no problem found",
+            package.id,
+            package.version,
+            package.steps.len()
+        );
     }
     Ok(())
 }
@@ -319,5 +331,9 @@ async fn check_connector(files: Vec<PathBuf>, database: PathBuf, json: bool) -> 
             }
         }
     }
-    if problems.is_empty() { Ok(()) } else { Err(No(format!("{} declaration(s) do not fit the database", problems.len())).into()) }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(No(format!("{} declaration(s) do not fit the database", problems.len())).into())
+    }
 }

@@ -118,8 +118,10 @@ pub async fn skeleton(dir: &Path, id: &DepartmentId) -> Result<()> {
         format!("# What this department answers: see docs/connector.md\nformat: 1\ndepartment: {id}\n"),
     )?;
     std::fs::write(dir.join("elements.yaml"), ELEMENTS)?;
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.join("department.db")).create_if_missing(true);
-    sqlx::Connection::close(<sqlx::SqliteConnection as sqlx::Connection>::connect_with(&options).await?).await?;
+    let options =
+        sqlx::sqlite::SqliteConnectOptions::new().filename(dir.join("department.db")).create_if_missing(true);
+    sqlx::Connection::close(<sqlx::SqliteConnection as sqlx::Connection>::connect_with(&options).await?)
+        .await?;
     Ok(())
 }
 

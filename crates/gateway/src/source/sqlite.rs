@@ -57,7 +57,8 @@ impl Sqlite {
             .connect_with(options.journal_mode(SqliteJournalMode::Wal))
             .await
             .map_err(failed)?;
-        let journal = format!("CREATE TABLE IF NOT EXISTS {JOURNAL} (key TEXT PRIMARY KEY, result TEXT NOT NULL)");
+        let journal =
+            format!("CREATE TABLE IF NOT EXISTS {JOURNAL} (key TEXT PRIMARY KEY, result TEXT NOT NULL)");
         sqlx::query(AssertSqlSafe(journal)).execute(&writes).await.map_err(failed)?;
         Ok(Self { reads, writes })
     }
@@ -65,7 +66,8 @@ impl Sqlite {
     /// Opens a file for checking only: nothing in it is changed, and actions fail.
     pub async fn open_read_only(path: &Path) -> Result<Self, SourceError> {
         let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(TIME_LIMIT);
-        let reads = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(failed)?;
+        let reads =
+            SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(failed)?;
         Ok(Self { writes: reads.clone(), reads })
     }
 
@@ -83,7 +85,11 @@ impl Source for Sqlite {
         Ok(rows.iter().filter_map(|r| r.try_get(0).ok()).collect())
     }
 
-    async fn select(&self, select: &Select, binds: &[Stored]) -> Result<Vec<Vec<Option<Stored>>>, SourceError> {
+    async fn select(
+        &self,
+        select: &Select,
+        binds: &[Stored],
+    ) -> Result<Vec<Vec<Option<Stored>>>, SourceError> {
         let sql = select_sql(select);
         let mut prepared = sqlx::query(AssertSqlSafe(sql));
         for value in binds {
@@ -100,7 +106,12 @@ impl Source for Sqlite {
         };
         rows.iter()
             .map(|row| {
-                select.columns.iter().enumerate().map(|(i, (_, b))| cell(row, i, *b).map_err(failed)).collect()
+                select
+                    .columns
+                    .iter()
+                    .enumerate()
+                    .map(|(i, (_, b))| cell(row, i, *b).map_err(failed))
+                    .collect()
             })
             .collect()
     }
@@ -114,18 +125,20 @@ impl Source for Sqlite {
         limited(async {
             let mut transaction = self.writes.begin().await.map_err(failed)?;
             let text = serde_json::to_string(result).expect("a map of texts can be written as JSON");
-            let entered = sqlx::query(AssertSqlSafe(format!("INSERT OR IGNORE INTO {JOURNAL} VALUES (?, ?)")))
-                .bind(key.to_owned())
-                .bind(text)
-                .execute(&mut *transaction)
-                .await
-                .map_err(failed)?;
-            if entered.rows_affected() == 0 {
-                let before: String = sqlx::query_scalar(AssertSqlSafe(format!("SELECT result FROM {JOURNAL} WHERE key = ?")))
+            let entered =
+                sqlx::query(AssertSqlSafe(format!("INSERT OR IGNORE INTO {JOURNAL} VALUES (?, ?)")))
                     .bind(key.to_owned())
-                    .fetch_one(&mut *transaction)
+                    .bind(text)
+                    .execute(&mut *transaction)
                     .await
                     .map_err(failed)?;
+            if entered.rows_affected() == 0 {
+                let before: String =
+                    sqlx::query_scalar(AssertSqlSafe(format!("SELECT result FROM {JOURNAL} WHERE key = ?")))
+                        .bind(key.to_owned())
+                        .fetch_one(&mut *transaction)
+                        .await
+                        .map_err(failed)?;
                 let before = serde_json::from_str(&before)
                     .map_err(|_| SourceError::Failed("the action journal is damaged".into()))?;
                 return Ok(Written::Before(before));

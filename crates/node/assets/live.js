@@ -1,0 +1,19 @@
+// keeps a case's progress current: fetches the same page again while it is in progress and swaps its live part.
+// without scripts the page has a refresh link instead.
+const region = () => document.getElementById('live');
+async function turn() {
+  const now = region();
+  if (!now || now.dataset.live !== 'open') return;
+  try {
+    const text = await (await fetch(location.href, { headers: { 'x-live': '1' } })).text();
+    const next = new DOMParser().parseFromString(text, 'text/html').getElementById('live');
+    if (next && next.innerHTML !== now.innerHTML && !now.contains(document.activeElement)) {
+      now.replaceWith(document.importNode(next, true));
+    }
+    document.body.classList.remove('offline');
+  } catch {
+    document.body.classList.add('offline');
+  }
+  setTimeout(turn, 800);
+}
+setTimeout(turn, 500);
