@@ -145,13 +145,13 @@ pub fn consent_text(
     match language {
         Language::Chinese => {
             out.push_str(&format!(
-                "授权书\n\n事项:{}\n办件编号:{case}\n本人身份:{}\n\n本人同意下列部门仅为办理本办件,各取用一次下列信息:\n",
+                "授权书\n\n事项：{}\n办件编号：{case}\n本人身份：{}\n\n本人同意下列部门仅为办理本办件，各取用一次下列信息：\n",
                 matter.zh, role.zh
             ));
             for (i, l) in lines.iter().enumerate() {
                 let names: Vec<_> = l.names.iter().map(|t| t.zh.as_str()).collect();
                 out.push_str(&format!(
-                    "{}. {}向{}取用“{}”:{}。用途:{}。\n",
+                    "{}. {}向{}取用“{}”：{}。用途：{}。\n",
                     i + 1,
                     l.recipient.zh,
                     l.holder.zh,
@@ -161,7 +161,7 @@ pub fn consent_text(
                 ));
             }
             out.push_str(&format!(
-                "\n有效期至{expires}。可随时撤回;撤回前已完成的取用不受影响。不同意不影响在窗口凭纸质材料办理。\n"
+                "\n有效期至{expires}。可随时撤回；撤回前已完成的取用不受影响。不同意不影响在窗口凭纸质材料办理。\n"
             ));
         }
         Language::English => {

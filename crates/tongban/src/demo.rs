@@ -636,8 +636,8 @@ pub async fn run(options: Options) -> Result<()> {
             options.matter
         );
     }
-    let reports = run_cases(&mut demo, options.cases, options.json).await?;
     let (p50, p99) = finality_ms(&demo).await?;
+    let reports = run_cases(&mut demo, options.cases, options.json).await?;
     let bureau = demo.node("bureau");
     let document = json!({
         "consortium": {

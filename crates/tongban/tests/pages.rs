@@ -1,0 +1,245 @@
+//! A browser walks the portal: apply, sign, done, who used my data, verify the receipt. Driven over the W3C WebDriver
+//! protocol (https://www.w3.org/TR/webdriver2/), by chromedriver from Debian.
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+struct Stopped(Child);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+struct Browser {
+    http: reqwest::Client,
+    session: String,
+    base: String,
+}
+
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+impl Browser {
+    async fn open(driver: u16, base: String, profile: &Path, accept: &str) -> Result<Self> {
+        let http = reqwest::Client::new();
+        let flags = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--window-size=1280,1000",
+        ];
+        let mut flags: Vec<_> = flags.iter().map(|f| (*f).to_owned()).collect();
+        flags.push(format!("--user-data-dir={}", profile.display()));
+        flags.push(format!("--accept-lang={accept}"));
+        let wanted =
+            json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": { "args": flags } } } });
+        let url = format!("http://127.0.0.1:{driver}/session");
+        let answer: Value = http.post(&url).json(&wanted).send().await?.json().await?;
+        let id = answer["value"]["sessionId"].as_str().with_context(|| answer.to_string())?;
+        Ok(Self { http, session: format!("{url}/{id}"), base })
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Result<Value> {
+        let answer: Value =
+            self.http.post(format!("{}{path}", self.session)).json(&body).send().await?.json().await?;
+        if answer["value"]["error"].is_string() {
+            bail!("{path}: {}", answer["value"]["message"]);
+        }
+        Ok(answer["value"].clone())
+    }
+
+    async fn get(&self, path: &str) -> Result<String> {
+        let answer: Value = self.http.get(format!("{}{path}", self.session)).send().await?.json().await?;
+        Ok(answer["value"].as_str().unwrap_or_default().to_owned())
+    }
+
+    async fn go(&self, path: &str) -> Result<()> {
+        self.post("/url", json!({ "url": format!("{}{path}", self.base) })).await.map(drop)
+    }
+
+    async fn find(&self, xpath: &str) -> Result<String> {
+        let begun = Instant::now();
+        loop {
+            match self.post("/element", json!({ "using": "xpath", "value": xpath })).await {
+                Ok(found) => return Ok(found[ELEMENT].as_str().unwrap_or_default().to_owned()),
+                Err(e) if begun.elapsed() > Duration::from_secs(20) => {
+                    let text = self.body().await.unwrap_or_default();
+                    return Err(e.context(format!("looking for {xpath} on: {text}")));
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    async fn click(&self, xpath: &str) -> Result<()> {
+        // the page's live part may be swapped between finding and clicking
+        for _ in 0..5 {
+            let element = self.find(xpath).await?;
+            if self.post(&format!("/element/{element}/click"), json!({})).await.is_ok() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        bail!("{xpath} cannot be clicked")
+    }
+
+    async fn body(&self) -> Result<String> {
+        let found = self.post("/element", json!({ "using": "css selector", "value": "main" })).await?;
+        self.get(&format!("/element/{}/text", found[ELEMENT].as_str().unwrap_or_default())).await
+    }
+
+    async fn see(&self, text: &str) -> Result<()> {
+        self.find(&format!("//main[contains(., '{text}')]")).await.map(drop)
+    }
+
+    async fn enter(&self, position: usize) -> Result<()> {
+        self.go("/?lang=zh-CN").await?;
+        let leave = json!({ "using": "xpath", "value": "//form[@action='/leave']/button" });
+        if self.post("/element", leave).await.is_ok() {
+            self.click("//form[@action='/leave']/button").await?;
+        }
+        self.click(&format!("//form[input[@value='{position}']]/button")).await
+    }
+}
+
+fn installed(program: &str) -> bool {
+    Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+}
+
+async fn up(url: &str) -> Result<()> {
+    let begun = Instant::now();
+    while reqwest::get(url).await.is_err() {
+        if begun.elapsed() > Duration::from_secs(60) {
+            bail!("{url} did not come up");
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
+}
+
+fn some_receipt(data: &Path) -> PathBuf {
+    let case = std::fs::read_dir(data.join("receipts")).unwrap().flatten().next().unwrap();
+    case.path().join("call-deed.json")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_house_is_transferred_on_the_pages() -> Result<()> {
+    if !installed("chromedriver") {
+        println!("skipped: chromedriver is not installed");
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let data = dir.path().join("data");
+    let ports = tongban::demo::free_addresses(2)?;
+    let (portal, driver) = (ports[0].port(), ports[1].port());
+    let _demo = Stopped(
+        Command::new(env!("CARGO_BIN_EXE_tongban"))
+            .args(["demo", "--port", &portal.to_string(), "--data"])
+            .arg(&data)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?,
+    );
+    let _driver =
+        Stopped(Command::new("chromedriver").arg(format!("--port={driver}")).stdout(Stdio::null()).spawn()?);
+    up(&format!("http://127.0.0.1:{portal}/healthz")).await?;
+    up(&format!("http://127.0.0.1:{driver}/status")).await?;
+    let begun = Instant::now();
+    while !data.join("receipts").read_dir().is_ok_and(|mut d| d.next().is_some()) {
+        anyhow::ensure!(begun.elapsed() < Duration::from_secs(60), "the demo ran its first case");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let browser =
+        Browser::open(driver, format!("http://127.0.0.1:{portal}"), &dir.path().join("profile"), "zh-CN")
+            .await?;
+
+    // the seller applies: nothing to type
+    browser.enter(0).await?;
+    browser.click("//form[@action='/apply']//button").await?;
+    browser.see("办理进度").await?;
+    // the buyer confirms who they are and signs once
+    browser.enter(1).await?;
+    browser.go("/mine").await?;
+    browser.click("//main//a[contains(@href, '/case/')]").await?;
+    browser.click("//button[contains(., '确认身份')]").await?;
+    browser.click("//button[contains(., '签署')]").await?;
+    browser.see("授权书").await?;
+    browser.see("本人同意下列部门").await?;
+    browser.click("//button[contains(., '同意并签署')]").await?;
+    browser.see("等待另一方签署").await?;
+    // the seller signs once, and everything is done
+    browser.enter(0).await?;
+    browser.go("/mine").await?;
+    browser.click("//main//a[contains(@href, '/case/') and not(contains(@href, 'receipts'))]").await?;
+    browser.click("//button[contains(., '签署')]").await?;
+    browser.click("//button[contains(., '同意并签署')]").await?;
+    browser.see("已办结").await?;
+
+    // who used my data: every call about the seller, with its receipt
+    browser.go("/mine").await?;
+    let text = browser.body().await?;
+    for expected in
+        ["政务服务局", "供电公司", "电费是否结清", "过户前结清费用", "您的授权", "法定职责", "本人查询"]
+    {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+    // in English too
+    browser.go("/mine?lang=en").await?;
+    browser.see("Who used my data").await?;
+    browser.see("Are the bills paid?").await?;
+
+    // the page's own verifier, in the browser
+    browser.go("/verify?lang=en").await?;
+    let input = browser.find("//input[@type='file']").await?;
+    let receipt = some_receipt(&data);
+    browser
+        .post(&format!("/element/{input}/value"), json!({ "text": receipt.display().to_string() }))
+        .await?;
+    browser.click("//form[@id='verify']//button").await?;
+    browser.see("The receipt is valid").await?;
+    browser.see("self_access").await?;
+    // and it notices a changed byte
+    let mut bytes = std::fs::read(&receipt)?;
+    let at = bytes.len() / 2;
+    bytes[at] = if bytes[at] == b'a' { b'b' } else { b'a' };
+    let changed = dir.path().join("changed.json");
+    std::fs::write(&changed, bytes)?;
+    browser.go("/verify?lang=en").await?;
+    let input = browser.find("//input[@type='file']").await?;
+    browser
+        .post(&format!("/element/{input}/value"), json!({ "text": changed.display().to_string() }))
+        .await?;
+    browser.click("//form[@id='verify']//button").await?;
+    browser.see("The receipt is not valid").await?;
+
+    // the clerk's window shows the case, and a stranger's session shows nothing
+    browser.go("/?lang=zh-CN").await?;
+    browser.click("//form[@action='/leave']/button").await?;
+    browser.click("//form[input[@value='clerk']]/button").await?;
+    browser.see("已办结").await?;
+    browser.enter_as_stranger().await?;
+    Ok(())
+}
+
+impl Browser {
+    /// Another citizen cannot open the case by its address.
+    async fn enter_as_stranger(&self) -> Result<()> {
+        let link = self.find("//main//a[contains(@href, '/case/')]").await?;
+        let href = self.get(&format!("/element/{link}/attribute/href")).await?;
+        self.enter(4).await?;
+        self.go(href.trim_start_matches(&self.base)).await?;
+        self.see("请先选择身份").await
+    }
+}
