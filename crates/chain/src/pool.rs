@@ -212,7 +212,7 @@ impl Pool {
     /// How many commands wait that no block since `finalized` carries.
     pub(crate) fn fresh(&self, finalized: u64) -> usize {
         let inner = self.lock();
-        inner.waiting.values().filter(|w| !w.carried_at.is_some_and(|h| h > finalized)).take(256).count()
+        inner.waiting.values().filter(|w| w.carried_at.is_none_or(|h| h <= finalized)).take(256).count()
     }
 
     /// Forgets commands that are final.

@@ -1,1 +1,491 @@
+//! The rules, command by command, on an overlay that knows everything it is asked.
 
+use crate::{BlockContext, CONFIRM_WITHIN_MS, Overlay, Rules};
+use crypto::{Keys, SigningKey};
+use model::*;
+use std::collections::BTreeMap;
+
+const START_MS: u64 = 1_790_000_000_000;
+const MINUTE_MS: u64 = 60_000;
+
+struct World {
+    rules: Rules,
+    keys: BTreeMap<&'static str, Keys>,
+    state: BTreeMap<Digest, Vec<u8>>,
+    height: u64,
+    time_ms: u64,
+    nonce: u64,
+    terminal: SigningKey,
+    device: SigningKey,
+}
+
+fn name<T: std::str::FromStr<Err = IdError>>(text: &str) -> T {
+    text.parse().unwrap()
+}
+
+fn text(t: &str) -> Text {
+    Text { zh: t.into(), en: t.into() }
+}
+
+impl World {
+    /// A bureau, a registry and a police that published what a small matter needs.
+    fn new() -> Self {
+        let ids = ["bureau", "court", "police", "registry"];
+        let keys: BTreeMap<_, _> = ids.into_iter().map(|id| (id, Keys::random())).collect();
+        let member = |(id, k): (&&str, &Keys)| Member {
+            id: name(id),
+            title: text(id),
+            command_key: k.command.public(),
+            seal_key: k.seal.public(),
+            node_key: k.node.public(),
+            validator: true,
+        };
+        let genesis = Genesis {
+            format: 1,
+            name: "test".into(),
+            suite: Suite::International,
+            time_ms: START_MS,
+            members: keys.iter().map(member).collect(),
+        };
+        let mut world = Self {
+            rules: Rules::of(genesis),
+            keys,
+            state: BTreeMap::new(),
+            height: 0,
+            time_ms: START_MS,
+            nonce: 0,
+            terminal: SigningKey::random(),
+            device: SigningKey::random(),
+        };
+        world.accept("registry", Body::PublishResource(world.resource("registry.deed", "registry")));
+        world.accept("police", Body::PublishResource(world.resource("police.identity", "police")));
+        let key = world.terminal.public();
+        world.accept("bureau", Body::EnrolTerminal(EnrolTerminal { key, active: true }));
+        let need = |step: &str, holder: &str, resource: &str, basis| Need {
+            step: name(step),
+            party: name("seller"),
+            recipient: name("bureau"),
+            holder: name(holder),
+            resource: name(resource),
+            what: What::Fields(vec![name("value")]),
+            basis,
+            purpose: text("why"),
+        };
+        let matter = PublishMatter {
+            id: name("sale"),
+            version: 1,
+            title: text("sale"),
+            package: Digest([1; 32]),
+            needs: vec![
+                need("own", "registry", "registry.deed", NeedBasis::SelfAccess),
+                need("identity", "police", "police.identity", NeedBasis::Consent),
+                need("check", "registry", "registry.deed", NeedBasis::Statutory(name("duty"))),
+            ],
+            actions: vec![(name("transfer"), name("registry"), name("transfer"))],
+        };
+        world.accept("bureau", Body::PublishMatter(matter));
+        world
+    }
+
+    fn resource(&self, id: &str, holder: &str) -> Resource {
+        Resource {
+            id: name(id),
+            version: 1,
+            title: text(id),
+            holder: name(holder),
+            officer: "officer".into(),
+            subject: SubjectKind::Person,
+            share: ShareClass::Conditional,
+            basis: "law".into(),
+            standard: "standard".into(),
+            update: "daily".into(),
+            fields: vec![Field {
+                id: name("value"),
+                element: name("element"),
+                title: text("value"),
+                sensitivity: 2,
+            }],
+            predicates: vec![],
+        }
+    }
+
+    fn submit(&mut self, signer: &str, body: Body) -> (CommandId, Outcome) {
+        self.nonce += 1;
+        self.height += 1;
+        self.time_ms += 10;
+        let command = Command {
+            chain: self.rules.chain,
+            signer: name(signer),
+            nonce: self.nonce,
+            expires_ms: self.time_ms + MINUTE_MS,
+            body,
+        };
+        let signed = crypto::signed(&self.keys[signer].command, command);
+        assert!(self.rules.admit(&signed).is_some());
+        let id = crypto::command_id(&signed);
+        let mut overlay = Overlay::default();
+        let block = BlockContext { height: self.height, time_ms: self.time_ms };
+        let outcome = loop {
+            match self.rules.apply(&mut overlay, block, 0, id, &signed.command) {
+                Ok(outcome) => break outcome,
+                Err(missing) => {
+                    let key = missing.0.digest();
+                    overlay.insert(key, self.state.get(&key).cloned());
+                }
+            }
+        };
+        self.state.extend(overlay.into_writes());
+        (id, outcome)
+    }
+
+    fn accept(&mut self, signer: &str, body: Body) -> CommandId {
+        let (id, outcome) = self.submit(signer, body);
+        assert!(matches!(outcome, Outcome::Accepted(_)), "{outcome:?}");
+        id
+    }
+
+    #[track_caller]
+    fn refuse(&mut self, signer: &str, body: Body, why: Refusal) {
+        assert_eq!(self.submit(signer, body).1, Outcome::Refused(why));
+    }
+
+    fn subject() -> Commitment {
+        Commitment([9; 32])
+    }
+
+    fn open(&mut self, tag: u8) -> CaseId {
+        CaseId(self.accept("bureau", Body::OpenCase(self.open_case(tag))).0)
+    }
+
+    fn open_case(&self, tag: u8) -> OpenCase {
+        let party = Party { role: name("seller"), pseudonym: Pseudonym([8; 32]), subject: Self::subject() };
+        OpenCase { matter: name("sale"), version: 1, tag: Digest([tag; 32]), parties: vec![party] }
+    }
+
+    fn assertion(&self, case: CaseId) -> Assertion {
+        Assertion {
+            chain: self.rules.chain,
+            case,
+            role: name("seller"),
+            subject: Self::subject(),
+            method: IdentityMethod::Passkey,
+            level: AssuranceLevel::Substantial,
+            terminal: self.terminal.public(),
+            signer: self.device.public(),
+            at_ms: self.time_ms,
+            nonce: 1,
+        }
+    }
+
+    fn identify(&mut self, case: CaseId) {
+        let assertion = self.assertion(case);
+        let signature = self.terminal.sign(&assertion.signing_bytes());
+        self.accept("bureau", Body::Identify(Identify { assertion, signature }));
+    }
+
+    fn terms(&self, case: CaseId) -> ConsentTerms {
+        ConsentTerms {
+            chain: self.rules.chain,
+            case,
+            role: name("seller"),
+            subject: Self::subject(),
+            items: vec![ConsentItem {
+                step: name("identity"),
+                recipient: name("bureau"),
+                holder: name("police"),
+                resource: name("police.identity"),
+                what: What::Fields(vec![name("value")]),
+            }],
+            language: Language::Chinese,
+            text: Digest([3; 32]),
+            expires_ms: self.time_ms + 30 * MINUTE_MS,
+            nonce: 1,
+        }
+    }
+
+    fn consent(&mut self, case: CaseId) -> ConsentId {
+        let terms = self.terms(case);
+        let signature = self.device.sign(&terms.signing_bytes());
+        ConsentId(self.accept("bureau", Body::GiveConsent(GiveConsent { terms, signature })).0)
+    }
+
+    fn ask(&self, case: CaseId, step: &str, consent: Option<ConsentId>) -> Ask {
+        Ask {
+            case,
+            step: name(step),
+            attempt: 0,
+            consent,
+            subject: Commitment([4; 32]),
+            sealed: Digest([5; 32]),
+            answer_by_ms: self.time_ms + 10 * MINUTE_MS,
+        }
+    }
+
+    fn answer(call: CommandId) -> Body {
+        let reply =
+            Reply::Data { commitments: vec![Commitment([6; 32])], payload: Digest([7; 32]), as_of_ms: 1 };
+        Body::Answer(Answer { call: CallId(call.0), reply })
+    }
+
+    /// A call of the consent's that waits for its answer.
+    fn granted(&mut self) -> (CaseId, ConsentId, CommandId) {
+        let case = self.open(1);
+        self.identify(case);
+        let consent = self.consent(case);
+        let call = self.accept("bureau", Body::Ask(self.ask(case, "identity", Some(consent))));
+        (case, consent, call)
+    }
+}
+
+#[test]
+fn a_call_is_granted_answered_and_confirmed_once_each() {
+    let mut w = World::new();
+    let (case, consent, call) = w.granted();
+    let again = w.ask(case, "identity", Some(consent));
+    w.refuse("bureau", Body::Ask(again), Refusal::AlreadyUsed);
+    w.refuse("registry", World::answer(call), Refusal::NotYours);
+    w.accept("police", World::answer(call));
+    w.refuse("police", World::answer(call), Refusal::WrongState);
+    let confirm = || Body::Confirm(Confirm { call: CallId(call.0), dispute: None });
+    w.refuse("police", confirm(), Refusal::NotYours);
+    w.accept("bureau", confirm());
+    w.refuse("bureau", confirm(), Refusal::WrongState);
+}
+
+#[test]
+fn an_answer_ordered_after_a_withdrawal_is_refused() {
+    let mut w = World::new();
+    let (case, consent, call) = w.granted();
+    let message = WithdrawConsent::signing_bytes(w.rules.chain, consent);
+    let forged = WithdrawConsent { consent, signature: w.terminal.sign(&message) };
+    w.refuse("bureau", Body::WithdrawConsent(forged), Refusal::BadSignature);
+    let signature = w.device.sign(&message);
+    w.accept("bureau", Body::WithdrawConsent(WithdrawConsent { consent, signature }));
+    w.refuse("police", World::answer(call), Refusal::ConsentWithdrawn);
+    let later = w.ask(case, "identity", Some(consent));
+    w.refuse("bureau", Body::Ask(later), Refusal::ConsentWithdrawn);
+}
+
+#[test]
+fn silence_is_recorded_after_the_deadline_and_not_before() {
+    let mut w = World::new();
+    let (_, _, call) = w.granted();
+    w.accept("police", World::answer(call));
+    let lapse = || Body::Lapse(Lapse { call: CallId(call.0) });
+    w.refuse("police", lapse(), Refusal::TooEarly);
+    w.time_ms += CONFIRM_WITHIN_MS;
+    w.refuse("bureau", Body::Confirm(Confirm { call: CallId(call.0), dispute: None }), Refusal::TooLate);
+    w.accept("police", lapse());
+    w.refuse("police", lapse(), Refusal::WrongState);
+}
+
+#[test]
+fn a_dispute_and_a_declined_call_may_be_tried_again() {
+    let mut w = World::new();
+    let (case, consent, call) = w.granted();
+    w.accept("police", World::answer(call));
+    let dispute = Some(Commitment([2; 32]));
+    w.accept("bureau", Body::Confirm(Confirm { call: CallId(call.0), dispute }));
+    let wrong = w.ask(case, "identity", Some(consent));
+    w.refuse("bureau", Body::Ask(wrong), Refusal::AlreadyUsed);
+    let again = Ask { attempt: 1, ..w.ask(case, "identity", Some(consent)) };
+    let call = w.accept("bureau", Body::Ask(again));
+    let reply = Reply::Declined(name("not_found"));
+    w.accept("police", Body::Answer(Answer { call: CallId(call.0), reply }));
+    let third = Ask { attempt: 2, ..w.ask(case, "identity", Some(consent)) };
+    w.accept("bureau", Body::Ask(third));
+}
+
+#[test]
+fn nothing_moves_without_its_basis() {
+    let mut w = World::new();
+    let case = w.open(1);
+    w.refuse("bureau", Body::Ask(w.ask(case, "own", None)), Refusal::NotIdentified);
+    w.refuse("bureau", Body::Ask(w.ask(case, "identity", None)), Refusal::NoConsent);
+    w.refuse("bureau", Body::Ask(w.ask(case, "check", None)), Refusal::BasisNotApproved);
+    w.refuse("police", Body::Ask(w.ask(case, "own", None)), Refusal::UndeclaredStep);
+    w.refuse("bureau", Body::Ask(w.ask(case, "other", None)), Refusal::UndeclaredStep);
+    w.refuse("bureau", Body::Ask(w.ask(CaseId([0; 32]), "own", None)), Refusal::UnknownCase);
+    let approval = |signer_is_asker: bool| {
+        Body::ApproveBasis(ApproveBasis {
+            id: name("duty"),
+            asker: name(if signer_is_asker { "registry" } else { "bureau" }),
+            matter: name("sale"),
+            resource: name("registry.deed"),
+            names: vec![name("value")],
+            citation: "law".into(),
+            expires_ms: START_MS + 60 * MINUTE_MS,
+        })
+    };
+    w.refuse("bureau", approval(false), Refusal::NotYours);
+    w.refuse("registry", approval(true), Refusal::NotYours);
+    w.accept("registry", approval(false));
+    w.accept("bureau", Body::Ask(w.ask(case, "check", None)));
+    w.time_ms += 120 * MINUTE_MS;
+    let other = w.open(2);
+    w.refuse("bureau", Body::Ask(w.ask(other, "check", None)), Refusal::BasisNotApproved);
+}
+
+#[test]
+fn a_consent_of_one_case_or_person_serves_no_other() {
+    let mut w = World::new();
+    let (first, consent, _) = w.granted();
+    let second = w.open(2);
+    w.identify(second);
+    w.refuse("bureau", Body::Ask(w.ask(second, "identity", Some(consent))), Refusal::NoConsent);
+    // the same person's second consent in a case, a wrong signer, a wrong subject, an undeclared item
+    let terms = w.terms(first);
+    let signature = w.device.sign(&terms.signing_bytes());
+    w.refuse("bureau", Body::GiveConsent(GiveConsent { terms, signature }), Refusal::ConsentRepeated);
+    let terms = w.terms(second);
+    let signature = w.terminal.sign(&terms.signing_bytes());
+    w.refuse("bureau", Body::GiveConsent(GiveConsent { terms, signature }), Refusal::BadSignature);
+    let terms = ConsentTerms { subject: Commitment([1; 32]), ..w.terms(second) };
+    let signature = w.device.sign(&terms.signing_bytes());
+    w.refuse("bureau", Body::GiveConsent(GiveConsent { terms, signature }), Refusal::WrongParty);
+    let mut terms = w.terms(second);
+    terms.items[0].recipient = name("court");
+    let signature = w.device.sign(&terms.signing_bytes());
+    w.refuse("bureau", Body::GiveConsent(GiveConsent { terms, signature }), Refusal::UndeclaredStep);
+}
+
+#[test]
+fn only_an_enrolled_terminal_identifies_and_only_this_party() {
+    let mut w = World::new();
+    let case = w.open(1);
+    let stranger = SigningKey::random();
+    let assertion = Assertion { terminal: stranger.public(), ..w.assertion(case) };
+    let signature = stranger.sign(&assertion.signing_bytes());
+    w.refuse("bureau", Body::Identify(Identify { assertion, signature }), Refusal::UnknownTerminal);
+    let assertion = Assertion { subject: Commitment([1; 32]), ..w.assertion(case) };
+    let signature = w.terminal.sign(&assertion.signing_bytes());
+    w.refuse("bureau", Body::Identify(Identify { assertion, signature }), Refusal::WrongParty);
+    let assertion = Assertion { at_ms: w.time_ms - 60 * MINUTE_MS, ..w.assertion(case) };
+    let signature = w.terminal.sign(&assertion.signing_bytes());
+    w.refuse("bureau", Body::Identify(Identify { assertion, signature }), Refusal::Expired);
+    let key = w.terminal.public();
+    w.accept("bureau", Body::EnrolTerminal(EnrolTerminal { key, active: false }));
+    let assertion = w.assertion(case);
+    let signature = w.terminal.sign(&assertion.signing_bytes());
+    w.refuse("bureau", Body::Identify(Identify { assertion, signature }), Refusal::UnknownTerminal);
+}
+
+#[test]
+fn the_same_application_is_open_once_and_may_come_again_later() {
+    let mut w = World::new();
+    let case = w.open(1);
+    let same = Body::OpenCase(w.open_case(1));
+    w.refuse("bureau", same.clone(), Refusal::Duplicate);
+    w.refuse("police", same.clone(), Refusal::NotYours);
+    let settle = |outcome| {
+        Body::SettleCase(SettleCase { case, outcome, step: name("check"), reason: name("because") })
+    };
+    w.accept("bureau", settle(CaseOutcome::Parked));
+    w.refuse("bureau", same.clone(), Refusal::Duplicate);
+    w.accept("bureau", settle(CaseOutcome::Closed));
+    w.refuse("bureau", settle(CaseOutcome::Closed), Refusal::CaseClosed);
+    w.accept("bureau", same);
+}
+
+#[test]
+fn an_action_is_requested_once_unless_it_failed_and_reported_once() {
+    let mut w = World::new();
+    let case = w.open(1);
+    let request = |w: &World| {
+        Body::RequestAction(RequestAction {
+            case,
+            step: name("transfer"),
+            parameters: Commitment([1; 32]),
+            sealed: Digest([2; 32]),
+            report_by_ms: w.time_ms + MINUTE_MS,
+        })
+    };
+    let report = |id: CommandId, failure: Option<&str>| {
+        Body::ReportAction(ReportAction {
+            action: ActionId(id.0),
+            failure: failure.map(name),
+            result: Commitment([3; 32]),
+        })
+    };
+    let first = w.accept("bureau", request(&w));
+    w.refuse("bureau", request(&w), Refusal::AlreadyUsed);
+    w.refuse("police", report(first, None), Refusal::NotYours);
+    w.accept("registry", report(first, Some("row_count")));
+    let second = w.accept("bureau", request(&w));
+    w.accept("registry", report(second, None));
+    w.refuse("registry", report(second, None), Refusal::WrongState);
+    w.refuse("bureau", request(&w), Refusal::AlreadyUsed);
+}
+
+#[test]
+fn an_adverse_decision_needs_a_person() {
+    let mut w = World::new();
+    let case = w.open(1);
+    let decide = |adverse, confirmed_by| {
+        Body::Decide(Decide {
+            case,
+            step: name("check"),
+            rule: Digest([1; 32]),
+            inputs: vec![],
+            result: name("seized"),
+            adverse,
+            confirmed_by,
+        })
+    };
+    w.refuse("bureau", decide(true, None), Refusal::Unconfirmed);
+    w.accept("bureau", decide(true, Some(Commitment([2; 32]))));
+    w.refuse("police", decide(false, None), Refusal::NotYours);
+}
+
+#[test]
+fn catalogue_versions_follow_each_other_and_belong_to_their_holder() {
+    let mut w = World::new();
+    let next = |version| Resource { version, ..w.resource("registry.deed", "registry") };
+    let (skipped, second) = (next(3), next(2));
+    let stolen = Resource { holder: name("police"), ..second.clone() };
+    w.refuse("registry", Body::PublishResource(skipped), Refusal::WrongVersion);
+    w.refuse("police", Body::PublishResource(second.clone()), Refusal::NotYours);
+    w.refuse("police", Body::PublishResource(stolen), Refusal::NotYours);
+    let closed = Resource { share: ShareClass::NotShared { citation: "law".into() }, ..second };
+    w.accept("registry", Body::PublishResource(closed));
+    let case = w.open(1);
+    w.identify(case);
+    w.refuse("bureau", Body::Ask(w.ask(case, "own", None)), Refusal::NotShared);
+}
+
+#[test]
+fn a_command_of_another_chain_suite_or_stranger_is_no_command() {
+    let w = World::new();
+    let command = Command {
+        chain: ChainId([0; 32]),
+        signer: name("bureau"),
+        nonce: 1,
+        expires_ms: START_MS,
+        body: Body::Anchor(Anchor { topic: name("t"), data: vec![] }),
+    };
+    let key = &w.keys["bureau"].command;
+    assert!(w.rules.admit(&crypto::signed(key, command.clone())).is_none());
+    let stranger = Command { chain: w.rules.chain, signer: name("nobody"), ..command };
+    assert!(w.rules.admit(&crypto::signed(key, stranger)).is_none());
+}
+
+#[test]
+fn an_expired_command_or_one_that_lives_too_long_takes_no_effect() {
+    let mut w = World::new();
+    let body = Body::EnrolTerminal(EnrolTerminal { key: PublicKey([1; 32]), active: true });
+    for expires_ms in [0, u64::MAX] {
+        let command = Command {
+            chain: w.rules.chain,
+            signer: name("bureau"),
+            nonce: 1,
+            expires_ms,
+            body: body.clone(),
+        };
+        let mut overlay = Overlay::default();
+        let block = BlockContext { height: 1, time_ms: w.time_ms };
+        let id = CommandId([1; 32]);
+        let outcome = w.rules.apply(&mut overlay, block, 0, id, &command).unwrap();
+        assert_eq!(outcome, Outcome::Refused(Refusal::Expired));
+    }
+    w.accept("bureau", body);
+}

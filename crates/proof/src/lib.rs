@@ -10,6 +10,3 @@ mod verify;
 pub use facts::Facts;
 pub use receipt::{EventProof, Finality, Kind, Receipt, Role, Vote};
 pub use verify::{Rejected, verify};
-
-#[cfg(test)]
-mod tests;

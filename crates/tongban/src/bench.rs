@@ -113,7 +113,8 @@ pub async fn ledger(options: Options) -> Result<()> {
     if options.validators < 4 || options.bytes < 256 || options.in_flight == 0 {
         bail!("needs at least 4 validators, 256 bytes a command and one in flight");
     }
-    let dir = std::env::temp_dir().join(format!("tongban-bench-{}", std::process::id()));
+    let temporary = tempfile::tempdir()?;
+    let dir = temporary.path().to_owned();
     let free = free_addresses(options.validators * 2)?;
     let departments = (0..options.validators).map(|i| PlannedDepartment {
         id: format!("d{i:02}").parse().expect("a name"),
@@ -221,8 +222,8 @@ pub async fn ledger(options: Options) -> Result<()> {
     for node in nodes {
         node.stop().await;
     }
+    // the engines' threads close their files
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let _ = std::fs::remove_dir_all(&dir);
     if refused > 0 {
         bail!("{refused} commands were not accepted")
     }
