@@ -204,3 +204,65 @@ impl BoundedBlock for Block {
         HEADER_BYTES + 4 + BLOCK_BYTES_MAX + BLOCK_COMMANDS_MAX * (8 + OUTCOME_BYTES_MAX)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use commonware_codec::Encode as _;
+    use crypto::{SigningKey, signed};
+    use model::{Anchor, Body, ChainId, Command, Fact};
+
+    fn block() -> Block {
+        let key = SigningKey::from_seed([1; 32]);
+        let entry = |nonce| {
+            let body = Body::Anchor(Anchor { topic: "test".parse().unwrap(), data: vec![9; 40] });
+            let command = Command {
+                chain: ChainId([2; 32]),
+                signer: "tax".parse().unwrap(),
+                nonce,
+                expires_ms: 1,
+                body,
+            };
+            let bytes = Bytes::from(model::encode(&signed(&key, command)));
+            let outcome = Outcome::Accepted(Fact::Recorded);
+            let outcome_bytes = model::encode(&outcome);
+            Entry { command: Arc::new(Admitted::decode(bytes).unwrap()), outcome, outcome_bytes }
+        };
+        let entries: Vec<_> = (0..3).map(entry).collect();
+        let header = Header {
+            chain: Digest([2; 32]),
+            epoch: 0,
+            view: 5,
+            leader: key.public().0,
+            parent_view: 4,
+            parent: Digest([3; 32]),
+            height: 5,
+            time_ms: 6,
+            state_root: Digest([4; 32]),
+            log_root: Digest([5; 32]),
+            log_start: 1,
+            log_end: 2,
+            event_root: merkle::root(crypto::sha256, &leaves(&entries)),
+        };
+        let context = Block::context_of(&header).unwrap();
+        Block::new(header, context, entries)
+    }
+
+    #[test]
+    fn a_block_reads_back_and_no_changed_or_cut_byte_passes_for_it() {
+        let block = block();
+        let bytes = block.encode();
+        assert_eq!(bytes.len(), block.encode_size());
+        let read = |bytes: &[u8]| Block::decode(Bytes::copy_from_slice(bytes));
+        assert_eq!(read(&bytes).unwrap(), block);
+        for i in 0..bytes.len() {
+            let mut changed = bytes.to_vec();
+            for flip in [1, 0x80, 0xff] {
+                changed[i] ^= flip;
+                assert!(read(&changed).is_err() || read(&changed).unwrap() != block, "byte {i}");
+                changed[i] ^= flip;
+            }
+            assert!(read(&bytes[..i]).is_err(), "cut at {i}");
+        }
+    }
+}

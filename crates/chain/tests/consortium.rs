@@ -140,3 +140,80 @@ async fn orders_follows_proves_and_bears_the_loss_of_one_validator() {
     use chain::Rejected::{Malformed, Signature};
     assert_eq!(verdicts, [Err(Malformed), Err(Signature), Err(Malformed)]);
 }
+
+/// One member's well-signed but senseless, oversized, contradictory or unsigned commands, thousands of every kind, do not
+/// keep another member's from being ordered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flooding_member_does_not_stall_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let nodes = departments(4);
+    let rules = Rules::of(genesis(&nodes, 4));
+    let addresses = free_addresses(&nodes);
+    let chains: Vec<_> = nodes.iter().map(|n| start(n, &rules, &addresses, dir.path())).collect();
+    let patience = Duration::from_secs(20);
+    assert!(chains[1].submit_and_wait(vec![anchor(&rules, &nodes[1], 0)], patience).await[0].is_ok());
+
+    let flooder = &nodes[0];
+    let command = |nonce: u64, body: Body| {
+        let command = Command {
+            chain: rules.chain,
+            signer: flooder.id.clone(),
+            nonce,
+            expires_ms: now_ms() + 60_000,
+            body,
+        };
+        bytes::Bytes::from(encode(&signed(&flooder.keys.command, command)))
+    };
+    let senseless = |i: u64| {
+        let case = CaseId([i as u8; 32]);
+        let step = "nowhere".parse().unwrap();
+        match i % 4 {
+            0 => Body::SettleCase(SettleCase {
+                case,
+                outcome: CaseOutcome::Closed,
+                step,
+                reason: "x".parse().unwrap(),
+            }),
+            1 => {
+                Body::Answer(Answer { call: CallId([1; 32]), reply: Reply::Declined("no".parse().unwrap()) })
+            }
+            2 => Body::ReportAction(ReportAction {
+                action: ActionId([2; 32]),
+                failure: None,
+                result: Commitment([0; 32]),
+            }),
+            _ => Body::WithdrawConsent(WithdrawConsent { consent: ConsentId([3; 32]), signature: [0; 64] }),
+        }
+    };
+    let mut refused = 0;
+    let mut slowest = Duration::ZERO;
+    for round in 0..10u64 {
+        // senseless, large, twice the same, then garbage of three kinds
+        let mut flood: Vec<bytes::Bytes> =
+            (0..400).map(|i| command(round * 1000 + i, senseless(i))).collect();
+        let large = Anchor { topic: "large".parse().unwrap(), data: vec![0; 60_000] };
+        flood.extend((0..20).map(|i| command(round * 1000 + 500 + i, Body::Anchor(large.clone()))));
+        flood.extend(flood[..50].to_vec());
+        flood.extend((0..200).map(|i| bytes::Bytes::from(vec![i as u8; 300])));
+        let mut unsigned = command(round * 1000 + 900, senseless(0)).to_vec();
+        unsigned[40] ^= 1;
+        flood.extend(std::iter::repeat_n(bytes::Bytes::from(unsigned), 200));
+        flood.extend(std::iter::repeat_n(bytes::Bytes::from(vec![0; 100_000]), 20));
+        refused += chains[0].submit(flood).iter().filter(|v| v.is_err()).count();
+        let asked = std::time::Instant::now();
+        let answer = chains[1].submit_and_wait(vec![anchor(&rules, &nodes[1], round + 1)], patience).await;
+        assert!(answer[0].is_ok(), "{:?}", answer[0]);
+        slowest = slowest.max(asked.elapsed());
+    }
+    assert!(refused >= 10 * 420, "what is no command is refused at the door: {refused}");
+    assert!(slowest < Duration::from_secs(5), "another member waited {slowest:?}");
+    // every senseless command that was taken in yields one event, and all nodes agree
+    let last = command(u64::MAX, senseless(0));
+    let event = chains[0].submit_and_wait(vec![last], patience).await.remove(0).unwrap();
+    assert_eq!(event.outcome, Outcome::Refused(Refusal::UnknownCase));
+    for chain in &chains {
+        tokio::time::timeout(patience, chain.reached(event.height)).await.unwrap();
+        let block = chain.block_events(event.height).await.unwrap();
+        assert_eq!(block.hash, chains[0].block_events(event.height).await.unwrap().hash);
+    }
+}

@@ -7,7 +7,7 @@ use crate::{
     },
     run::{Flow, FlowError, now_ms},
 };
-use crypto::{Opening, Salt};
+use crypto::{Opening, Salt, SealSecret};
 use gateway::{GatewayError, Source};
 use ledger::{ActionRecord, ActionState, CallRecord, CallState, CaseRecord, Key, MatterRecord};
 use model::*;
@@ -133,7 +133,7 @@ impl<S: Source> Flow<S> {
         let matter: MatterRecord = self.record(Key::Matter(case.matter.clone(), case.version)).await?;
         let need = matter.published.needs.iter().find(|n| n.step == ask.step);
         let need = need.ok_or(FlowError::Inconsistent("a granted call is not declared by its matter"))?;
-        let reply = match self.check_request(ask, asker, &case, need, &sealed) {
+        let reply = match check_request(&self.keys.seal, &self.me, ask, asker, &case, need, &sealed) {
             Err(code) => {
                 warn!(call = %id.short(), %code, "a granted call does not fit what came with it; it is declined");
                 Reply::Declined(code)
@@ -156,40 +156,6 @@ impl<S: Source> Flow<S> {
         self.vault.erase(&format!("request/{id}")).await?;
         self.submit(Body::Answer(Answer { call: id, reply }))?;
         Ok(true)
-    }
-
-    /// The subject is bound through the call, the identity assertion and the consent: all open to the same identifier.
-    fn check_request(
-        &self,
-        ask: &Ask,
-        asker: &DepartmentId,
-        case: &CaseRecord,
-        need: &Need,
-        sealed: &[u8],
-    ) -> Result<Request, Code> {
-        let code = |text: &str| text.parse::<Code>().expect("a name");
-        if sealed_hash(sealed) != ask.sealed {
-            return Err(code("request_changed"));
-        }
-        let context = request_context(ask.case, &ask.step, asker, &self.me);
-        let plain =
-            crypto::open(&self.keys.seal, &context, sealed).map_err(|_| code("request_unreadable"))?;
-        let request: Request = decode(&plain).map_err(|_| code("request_unreadable"))?;
-        if request.commitment() != ask.subject {
-            return Err(code("subject_mismatch"));
-        }
-        if need.basis == NeedBasis::Consent || need.basis == NeedBasis::SelfAccess {
-            let party =
-                case.parties.iter().find(|p| p.party.role == need.party).ok_or(code("no_such_party"))?;
-            let opening = request.party.as_ref().ok_or(code("subject_unbound"))?;
-            let same = opening.name == "party"
-                && opening.commitment() == party.party.subject
-                && opening.value == request.subject;
-            if !same || party.identified.is_none() {
-                return Err(code("subject_mismatch"));
-            }
-        }
-        Ok(request)
     }
 
     async fn seal_payload(
@@ -339,5 +305,163 @@ impl<S: Source> Flow<S> {
             .record(&key)
             .await?
             .ok_or(FlowError::Inconsistent("a record the ledger must hold is missing here"))
+    }
+}
+
+/// The subject is bound through the call, the identity assertion and the consent: all open to the same identifier. The
+/// error is the code the call is declined with.
+fn check_request(
+    secret: &SealSecret,
+    me: &DepartmentId,
+    ask: &Ask,
+    asker: &DepartmentId,
+    case: &CaseRecord,
+    need: &Need,
+    sealed: &[u8],
+) -> Result<Request, Code> {
+    let code = |text: &str| text.parse::<Code>().expect("a name");
+    if sealed_hash(sealed) != ask.sealed {
+        return Err(code("request_changed"));
+    }
+    let context = request_context(ask.case, &ask.step, asker, me);
+    let plain = crypto::open(secret, &context, sealed).map_err(|_| code("request_unreadable"))?;
+    let request: Request = decode(&plain).map_err(|_| code("request_unreadable"))?;
+    if request.commitment() != ask.subject {
+        return Err(code("subject_mismatch"));
+    }
+    if need.basis == NeedBasis::Consent || need.basis == NeedBasis::SelfAccess {
+        let party = case.parties.iter().find(|p| p.party.role == need.party).ok_or(code("no_such_party"))?;
+        let opening = request.party.as_ref().ok_or(code("subject_unbound"))?;
+        let same = opening.name == "party"
+            && opening.commitment() == party.party.subject
+            && opening.value == request.subject;
+        if !same || party.identified.is_none() {
+            return Err(code("subject_mismatch"));
+        }
+    }
+    Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ledger::{Identified, PartyRecord};
+
+    const SELLER: &str = "11010519491231002X";
+    const OTHER: &str = "110101199003079999";
+
+    fn name<T: std::str::FromStr<Err = IdError>>(text: &str) -> T {
+        text.parse().unwrap()
+    }
+
+    struct Scene {
+        secret: SealSecret,
+        case: CaseRecord,
+        need: Need,
+        party: Opening,
+    }
+
+    impl Scene {
+        fn new(basis: NeedBasis) -> Self {
+            let party = Opening::fresh("party", SELLER);
+            let identified =
+                Some(Identified { signer: PublicKey([1; 32]), level: AssuranceLevel::Substantial });
+            let record =
+                Party { role: name("seller"), pseudonym: Pseudonym([2; 32]), subject: party.commitment() };
+            let case = CaseRecord {
+                matter: name("sale"),
+                version: 1,
+                handler: name("bureau"),
+                tag: Digest([0; 32]),
+                parties: vec![PartyRecord { party: record, identified }],
+                outcome: None,
+            };
+            let text = Text { zh: "为何".into(), en: "why".into() };
+            let need = Need {
+                step: name("own"),
+                party: name("seller"),
+                recipient: name("bureau"),
+                holder: name("police"),
+                resource: name("police.identity"),
+                what: What::Predicate(name("matches")),
+                basis,
+                purpose: text,
+            };
+            Self { secret: SealSecret::random(), case, need, party }
+        }
+
+        fn request(&self, subject: &str, party: Option<Opening>) -> Request {
+            Request { salt: Salt::random(), subject: subject.into(), parameters: BTreeMap::new(), party }
+        }
+
+        /// Seals a request and asks with the given subject commitment.
+        fn check(&self, request: &Request, subject: Commitment, step: &str) -> Result<Request, Code> {
+            let context = request_context(CaseId([7; 32]), &name(step), &name("bureau"), &name("police"));
+            let sealed = crypto::seal(&self.secret.public(), &context, &encode(request)).unwrap();
+            let ask = Ask {
+                case: CaseId([7; 32]),
+                step: name("own"),
+                attempt: 0,
+                consent: None,
+                subject,
+                sealed: sealed_hash(&sealed),
+                answer_by_ms: 1,
+            };
+            let (me, asker) = (name("police"), name("bureau"));
+            check_request(&self.secret, &me, &ask, &asker, &self.case, &self.need, &sealed)
+        }
+    }
+
+    #[test]
+    fn only_the_person_who_was_identified_and_consented_is_answered_for() {
+        let scene = Scene::new(NeedBasis::Consent);
+        let right = scene.request(SELLER, Some(scene.party.clone()));
+        assert!(scene.check(&right, right.commitment(), "own").is_ok());
+        let mismatch = Err(name::<Code>("subject_mismatch"));
+        // another person under this person's consent
+        let swapped = scene.request(OTHER, Some(scene.party.clone()));
+        assert_eq!(scene.check(&swapped, swapped.commitment(), "own").map(drop), mismatch);
+        // with an opening made up for them
+        let made_up = scene.request(OTHER, Some(Opening::fresh("party", OTHER)));
+        assert_eq!(scene.check(&made_up, made_up.commitment(), "own").map(drop), mismatch);
+        // a request that does not open the call's own commitment
+        assert_eq!(scene.check(&right, swapped.commitment(), "own").map(drop), mismatch);
+        // no opening at all
+        let unbound = scene.request(SELLER, None);
+        assert_eq!(
+            scene.check(&unbound, unbound.commitment(), "own").map(drop),
+            Err(name("subject_unbound"))
+        );
+        // a request sealed for another step
+        assert_eq!(
+            scene.check(&right, right.commitment(), "other").map(drop),
+            Err(name("request_unreadable"))
+        );
+    }
+
+    #[test]
+    fn nobody_is_answered_for_before_they_were_identified() {
+        let mut scene = Scene::new(NeedBasis::SelfAccess);
+        scene.case.parties[0].identified = None;
+        let right = scene.request(SELLER, Some(scene.party.clone()));
+        assert_eq!(scene.check(&right, right.commitment(), "own").map(drop), Err(name("subject_mismatch")));
+    }
+
+    #[test]
+    fn changed_bytes_are_not_even_opened() {
+        let scene = Scene::new(NeedBasis::Consent);
+        let ask = Ask {
+            case: CaseId([7; 32]),
+            step: name("own"),
+            attempt: 0,
+            consent: None,
+            subject: Commitment([0; 32]),
+            sealed: Digest([0; 32]),
+            answer_by_ms: 1,
+        };
+        let garbage = vec![7; 500];
+        let (me, asker) = (name("police"), name("bureau"));
+        let checked = check_request(&scene.secret, &me, &ask, &asker, &scene.case, &scene.need, &garbage);
+        assert_eq!(checked.map(drop), Err(name("request_changed")));
     }
 }
