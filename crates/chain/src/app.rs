@@ -40,6 +40,9 @@ const BUSY: usize = 128;
 /// How far a block's time may be ahead of a validator's clock before the validator holds back its vote.
 const DRIFT_MS_MAX: u64 = 2_000;
 
+/// No ledger stands still for longer than this between two blocks: ten years.
+const PAUSE_MS_MAX: u64 = 10 * 365 * 86_400_000;
+
 /// The authenticated state database.
 pub(crate) type Qmdb<E> =
     variable::Db<mmr::Family, E, D, Vec<u8>, commonware_cryptography::Sha256, EightCap, 32, Sequential>;
@@ -89,6 +92,11 @@ pub(crate) struct App {
 }
 
 impl App {
+    /// Whether a command was ordered in a block that is final here, and so will never be ordered again.
+    fn is_final(&self, position: &[u8]) -> bool {
+        model::decode::<ledger::Position>(position).is_ok_and(|p| p.height <= self.shared.height())
+    }
+
     /// Decides commands on the state of the parent. `None` where one is already ordered and `skip` is false.
     async fn execute<E: Engine>(
         &self,
@@ -115,10 +123,14 @@ impl App {
         for command in commands {
             let ordered = overlay.has(&ledger::Key::Command(command.id).digest());
             if ordered || !seen.insert(command.id) {
-                if skip {
-                    continue;
+                if !skip {
+                    return None;
                 }
-                return None;
+                if overlay.peek(&ledger::Key::Command(command.id).digest()).is_some_and(|p| self.is_final(p))
+                {
+                    self.shared.pool.settle(std::iter::once(&command));
+                }
+                continue;
             }
             let index = entries.len() as u32;
             let outcome = loop {
@@ -217,7 +229,8 @@ impl<E: Engine> Application<E> for App {
             let parent = parent.inner();
             let fits = header.chain.0 == self.shared.rules.chain.0
                 && header.height == parent.header.height + 1
-                && header.time_ms >= parent.header.time_ms;
+                && header.time_ms >= parent.header.time_ms
+                && header.time_ms <= parent.header.time_ms.saturating_add(PAUSE_MS_MAX);
             if !fits || !self.shared.pool.verify(&commands) {
                 return None;
             }

@@ -24,6 +24,8 @@ pub(crate) const BLOCK_BYTES_MAX: usize = 2 << 20;
 pub(crate) const BLOCK_COMMANDS_MAX: usize = 4096;
 /// The longest encoded outcome.
 const OUTCOME_BYTES_MAX: usize = 64;
+/// More operations than any state database will have.
+const LOG_MAX: u64 = 1 << 62;
 const HEADER_BYTES: usize = 32 * 6 + 8 * 7;
 
 /// A command as ordered: its bytes, decoded once, and what came of it.
@@ -152,6 +154,9 @@ impl Read for Block {
     fn read_cfg(buf: &mut impl Buf, _: &()) -> Result<Self, CodecError> {
         let bytes = take(buf, HEADER_BYTES)?;
         let header = Header::try_from_slice(&bytes).map_err(|_| CodecError::Invalid("Block", "header"))?;
+        if header.log_start >= header.log_end || header.log_end > LOG_MAX {
+            return Err(CodecError::Invalid("Block", "log range"));
+        }
         let context = Self::context_of(&header)?;
         let count = take_length(buf, BLOCK_COMMANDS_MAX)?;
         let mut entries = Vec::with_capacity(count);
@@ -263,6 +268,17 @@ mod tests {
                 changed[i] ^= flip;
             }
             assert!(read(&bytes[..i]).is_err(), "cut at {i}");
+        }
+    }
+
+    #[test]
+    fn a_block_with_an_impossible_log_range_is_no_block() {
+        for (start, end) in [(2, 2), (3, 2), (0, u64::MAX)] {
+            let block = block();
+            let header = Header { log_start: start, log_end: end, ..block.header.clone() };
+            let entries = Arc::try_unwrap(block.entries).unwrap();
+            let bytes = Block::new(header, block.context.clone(), entries).encode();
+            assert!(Block::decode(bytes).is_err());
         }
     }
 }

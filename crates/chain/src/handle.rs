@@ -316,6 +316,11 @@ impl Chain {
         receiver.await.map_err(|_| ChainError::Stopped)
     }
 
+    /// Resolves when the engine has stopped, asked to or not.
+    pub async fn stopped(&self) {
+        self.requests.closed().await;
+    }
+
     /// Stops the engine; what is final stays final.
     pub fn stop(&self) {
         let _ = self.requests.send(Request::Stop);

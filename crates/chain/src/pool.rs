@@ -71,6 +71,9 @@ struct Inner {
     queues: BTreeMap<DepartmentId, Queue>,
     verified: HashSet<Digest>,
     verified_order: VecDeque<Digest>,
+    /// Commands that are final, so that a late copy of one does not wait again.
+    done: HashSet<CommandId>,
+    done_order: VecDeque<CommandId>,
     /// Where the next draw begins, for fairness.
     turn: usize,
 }
@@ -221,6 +224,7 @@ impl Pool {
         let mut touched = HashSet::new();
         for command in commands {
             inner.remember(command.fingerprint);
+            inner.finish(command.id);
             if inner.waiting.remove(&command.id).is_some() {
                 let queue = inner.queues.get_mut(&command.signed.command.signer).expect("its queue exists");
                 queue.bytes -= command.bytes.len();
@@ -266,6 +270,9 @@ impl Pool {
 
 impl Inner {
     fn insert(&mut self, command: Arc<Admitted>, own: bool) -> Result<(), Rejected> {
+        if self.done.contains(&command.id) {
+            return Ok(());
+        }
         if let Some(waiting) = self.waiting.get_mut(&command.id) {
             waiting.own |= own;
             return Ok(());
@@ -282,6 +289,17 @@ impl Inner {
         let waiting = Waiting { command: command.clone(), carried_at: None, own, since: Instant::now() };
         self.waiting.insert(command.id, waiting);
         Ok(())
+    }
+
+    fn finish(&mut self, id: CommandId) {
+        if self.done.insert(id) {
+            self.done_order.push_back(id);
+            if self.done_order.len() > REMEMBERED
+                && let Some(old) = self.done_order.pop_front()
+            {
+                self.done.remove(&old);
+            }
+        }
     }
 
     fn remember(&mut self, fingerprint: Digest) {

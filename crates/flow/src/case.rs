@@ -26,8 +26,14 @@ pub struct CallEvents {
     pub attempt: u32,
     /// The consent it rests on.
     pub consent: Option<ConsentId>,
+    /// The catalogue entry it rested on.
+    pub resource: Option<CommandId>,
+    /// The approval of its statutory basis.
+    pub approval: Option<CommandId>,
     /// The answer, once accepted.
     pub answer: Option<(CommandId, Reply)>,
+    /// When the answer was ordered.
+    pub answered_ms: Option<u64>,
     /// The asker's confirmation.
     pub confirm: Option<CommandId>,
 }
@@ -162,7 +168,10 @@ impl Case {
                     id: CallId(event.id.0),
                     attempt: c.attempt,
                     consent: c.consent,
+                    resource: None,
+                    approval: None,
                     answer: None,
+                    answered_ms: None,
                     confirm: None,
                 };
                 self.calls.insert(c.step.clone(), call);
@@ -173,6 +182,7 @@ impl Case {
                 let Some((step, call)) = found else { return };
                 let step = step.clone();
                 call.answer = Some((event.id, c.reply.clone()));
+                call.answered_ms = Some(now);
                 if let Reply::Declined(code) = &c.reply {
                     self.end(&step, StepState::Failed(now, code.to_string()), now);
                 }
@@ -186,6 +196,14 @@ impl Case {
                     self.end(&step, StepState::Failed(now, "disputed".into()), now);
                 } else if !matches!(self.state(&step), StepState::Done(_)) {
                     self.end(&step, StepState::Done(now), now);
+                }
+            }
+            Body::Lapse(c) => {
+                let found = self.calls.iter().find(|(_, call)| call.id == c.call);
+                let Some((step, _)) = found else { return };
+                let step = step.clone();
+                if !matches!(self.state(&step), StepState::Done(_)) {
+                    self.end(&step, StepState::Failed(now, "lapsed".into()), now);
                 }
             }
             Body::RequestAction(c) => {
@@ -281,8 +299,12 @@ impl Case {
             .collect()
     }
 
+    /// Whether a step has ended, or can never begin because one before it failed.
     fn ended(&self, step: &Step) -> bool {
-        matches!(self.state(&step.id), StepState::Done(_) | StepState::Failed(..))
+        let failed = |id: &StepId| matches!(self.state(id), StepState::Failed(..));
+        matches!(self.state(&step.id), StepState::Done(_))
+            || failed(&step.id)
+            || step.after.iter().any(failed)
     }
 
     /// What a failed step means for the case: before and at the pivot it settles it; after, only that step is handed on.

@@ -21,6 +21,12 @@ use tracing::{error, warn};
 const ANSWER_WITHIN_MS: u64 = 3 * 24 * 3_600_000;
 /// How long a consent serves: thirty days.
 const CONSENT_LIFETIME_MS: u64 = 30 * 24 * 3_600_000;
+/// How long a command of a step may take to be ordered before it is given up and made again.
+pub(crate) const ORDERED_WITHIN: Duration = Duration::from_secs(3600);
+/// What was opened is confirmed again after this, where no confirmation was ordered.
+const CONFIRM_AGAIN_MS: u64 = 15_000;
+/// A payload must have come within this after its answer; then the answer is disputed.
+const PAYLOAD_WITHIN_MS: u64 = 300_000;
 /// How long the API waits for the ledger.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -195,7 +201,11 @@ impl<S: Source> Flow<S> {
     }
 
     /// The text behind a consent that was given: the same bytes, written again from its terms.
-    pub(crate) fn consent_text_of(&self, terms: &ConsentTerms) -> Option<String> {
+    pub(crate) async fn consent_text_of(&self, terms: &ConsentTerms) -> Option<String> {
+        let kept = self.vault.get(&format!("case/{}/text/{}", terms.case, terms.text)).await.ok().flatten();
+        if let Some(text) = kept.and_then(|bytes| String::from_utf8(bytes).ok()) {
+            return Some(text);
+        }
         let (text, again) =
             self.consent_of(terms.case, &terms.role, terms.language, terms.expires_ms, terms.nonce).ok()?;
         (again.text == terms.text).then_some(text)
@@ -207,14 +217,16 @@ impl<S: Source> Flow<S> {
         terms: ConsentTerms,
         signature: [u8; 64],
     ) -> Result<ConsentId, CaseError> {
-        let shown =
-            self.consent_of(terms.case, &terms.role, terms.language, terms.expires_ms, terms.nonce)?.1;
+        let (text, shown) =
+            self.consent_of(terms.case, &terms.role, terms.language, terms.expires_ms, terms.nonce)?;
         if shown != terms {
             return Err(CaseError::Invalid {
                 field: "terms".into(),
                 message: "they are not the ones that were shown".into(),
             });
         }
+        // the exact words outlive any later change of a title
+        self.vault.put(&format!("case/{}/text/{}", terms.case, terms.text), text.as_bytes()).await?;
         let event = self.accepted(Body::GiveConsent(GiveConsent { terms, signature })).await?;
         Ok(ConsentId(event.id.0))
     }
@@ -316,7 +328,7 @@ impl<S: Source> Flow<S> {
                     Due::Call(step) => flow.ask(case, step).await,
                     Due::Decide(step) => flow.decide(case, step),
                     Due::Act(step) => flow.request(case, step).await,
-                    Due::Settle(settle) => flow.submit(Body::SettleCase(settle.clone())).map(drop),
+                    Due::Settle(settle) => flow.settle(settle.clone()).await,
                 };
                 if let Err(e) = done {
                     warn!(case = %case.short(), %step, error = %e, "a step could not be performed; it is tried again");
@@ -324,6 +336,18 @@ impl<S: Source> Flow<S> {
                 }
             });
         }
+    }
+
+    /// Settles a case; where the ledger refuses (something was ordered in between), it is looked at again.
+    async fn settle(&self, settle: SettleCase) -> Result<(), FlowError> {
+        let place = (settle.case, settle.step.clone());
+        let event = self.submit_and_wait(Body::SettleCase(settle), ORDERED_WITHIN).await?;
+        if let Outcome::Refused(refusal) = event.outcome {
+            warn!(case = %place.0.short(), code = refusal.code(), "the ledger refused to settle a case; it is looked at again");
+            self.caught_up(event.height).await;
+            self.lock().under_way.remove(&place);
+        }
+        Ok(())
     }
 
     fn with_case<T>(&self, id: CaseId, read: impl FnOnce(&Case, &Package) -> T) -> Result<T, FlowError> {
@@ -381,7 +405,7 @@ impl<S: Source> Flow<S> {
     fn submit_step(&self, id: CaseId, step: &StepId, bytes: bytes::Bytes) -> Result<(), FlowError> {
         let (flow, step) = (self.clone(), step.clone());
         tokio::spawn(async move {
-            let results = flow.chain.submit_and_wait(vec![bytes], Duration::from_secs(3600)).await;
+            let results = flow.chain.submit_and_wait(vec![bytes], ORDERED_WITHIN).await;
             match results.into_iter().next() {
                 Some(Ok(Event { outcome: Outcome::Refused(refusal), .. })) => {
                     warn!(case = %id.short(), %step, code = refusal.code(), "the ledger refused a step");
@@ -582,7 +606,11 @@ impl<S: Source> Flow<S> {
         };
         let Ok(result) = decode::<ActionResult>(&plain) else { return Ok(()) };
         let report = self.with_case(case, |c, _| c.actions.get(&step).and_then(|a| a.report.clone()))?;
-        let Some((report, None)) = report else { return Ok(()) };
+        let Some((report, None)) = report else {
+            // it came before the report was final here
+            self.vault.put(&format!("early-result/{action}"), &sealed).await?;
+            return Ok(());
+        };
         let event = self.chain.event(report).await?;
         if matches!(&event.command.command.body, Body::ReportAction(r) if r.result == result.commitment()) {
             self.vault.put(&format!("case/{case}/result/{step}"), &encode(&result)).await?;
@@ -590,9 +618,56 @@ impl<S: Source> Flow<S> {
         Ok(())
     }
 
+    /// Takes in a result that came before its report was final here.
+    pub(crate) fn spawn_early_result(&self, action: ActionId) {
+        let flow = self.clone();
+        tokio::spawn(async move {
+            let taken = async {
+                let place = format!("early-result/{action}");
+                let Some(sealed) = flow.vault.get(&place).await? else { return Ok(()) };
+                flow.vault.erase(&place).await?;
+                flow.take_result(action, sealed).await
+            };
+            if let Err(e) = taken.await {
+                warn!(action = %action.short(), error = %e, "an action's early result could not be kept");
+            }
+        });
+    }
+
+    /// Confirms again what was opened before a crash could confirm it, and disputes answers whose payload never came.
+    fn confirm_again(&self) -> Result<(), FlowError> {
+        let mut confirmations = Vec::new();
+        {
+            let mut state = self.lock();
+            let crate::run::State { cases, confirmed, .. } = &mut *state;
+            for (step, call, opened) in cases.values().flat_map(|c| {
+                c.calls.iter().map(|(step, call)| (step, call, c.values.contains_key(step.as_str())))
+            }) {
+                let answered =
+                    matches!(&call.answer, Some((_, Reply::Data { .. }))) && call.confirm.is_none();
+                let Some(since) = call.answered_ms.filter(|_| answered) else { continue };
+                let waited = now_ms().saturating_sub(since);
+                let due = if opened { waited > CONFIRM_AGAIN_MS } else { waited > PAYLOAD_WITHIN_MS };
+                if due && confirmed.get(&call.id).is_none_or(|at| now_ms() > at + CONFIRM_AGAIN_MS) {
+                    confirmed.insert(call.id, now_ms());
+                    confirmations.push((call.id, opened, step.clone()));
+                }
+            }
+        }
+        for (call, opened, step) in confirmations {
+            if !opened {
+                warn!(call = %call.short(), %step, "the payload of a final answer never came; the answer is disputed");
+            }
+            let dispute = (!opened).then(|| Opening::fresh("dispute", "the payload never came").commitment());
+            self.submit(Body::Confirm(Confirm { call, dispute }))?;
+        }
+        Ok(())
+    }
+
     /// Sends requests again whose answer has not come, fetches payloads that have not, and records silence.
     pub(crate) async fn repeat_requests(&self) -> Result<(), FlowError> {
         self.record_silence()?;
+        self.confirm_again()?;
         let mut repeats = Vec::new();
         {
             let state = self.lock();

@@ -1,5 +1,6 @@
 //! The holder's and performer's part: answer granted calls, perform requested actions, release what is final.
 
+use crate::handler::ORDERED_WITHIN;
 use crate::{
     letter::{
         ActionResult, Message, Payload, Request, Task, payload_context, request_context, result_context,
@@ -14,6 +15,14 @@ use model::*;
 use std::collections::{BTreeMap, HashSet};
 use tracing::{info, warn};
 
+fn request_place(from: &DepartmentId, id: [u8; 32]) -> String {
+    format!("request/{from}/{}", CallId(id))
+}
+
+fn payload_place(call: CallId, payload: Digest) -> String {
+    format!("payload/{call}/{payload}")
+}
+
 /// Unfinished business of a holder.
 #[derive(Default)]
 pub(crate) struct Holder {
@@ -21,8 +30,8 @@ pub(crate) struct Holder {
     granted: BTreeMap<CallId, (Ask, DepartmentId)>,
     /// Requested actions of this performer without a report.
     requested: BTreeMap<ActionId, (RequestAction, DepartmentId)>,
-    /// Answers of this holder without a confirmation, with the block time they became final.
-    unconfirmed: BTreeMap<CallId, u64>,
+    /// Answers of this holder without a confirmation: when they became final, and the payload's hash.
+    unconfirmed: BTreeMap<CallId, (u64, Digest)>,
     /// Calls and actions being worked on.
     busy: HashSet<[u8; 32]>,
 }
@@ -33,7 +42,7 @@ impl<S: Source> Flow<S> {
     }
 
     /// Keeps the list of unfinished business. Which calls are this department's shows when they are looked up.
-    pub(crate) fn follow_as_holder(&self, event: &Event) {
+    pub(crate) fn follow_as_holder(&self, event: &Event, live: bool) {
         let signer = &event.command.command.signer;
         let mine = signer == &self.me;
         let accepted = matches!(event.outcome, Outcome::Accepted(_));
@@ -46,20 +55,29 @@ impl<S: Source> Flow<S> {
                 if accepted {
                     holder.granted.remove(&c.call);
                 }
-                if mine && accepted && matches!(c.reply, Reply::Data { .. }) {
-                    holder.unconfirmed.insert(c.call, event.time_ms);
+                let Reply::Data { payload, .. } = &c.reply else { return };
+                if mine && accepted {
+                    holder.unconfirmed.insert(c.call, (event.time_ms, *payload));
                     drop(holder);
-                    // Sealed: the answer is final, and only now does the payload leave
-                    self.spawn_release(c.call);
-                } else if mine && !accepted {
-                    holder.granted.remove(&c.call);
+                    // Sealed: the answer is final, and only now does the payload leave. What became final before this
+                    // node started is fetched by whoever lacks it.
+                    if live {
+                        self.spawn_release(c.call);
+                    }
+                } else if mine && live {
                     drop(holder);
                     info!(call = %c.call.short(), "an answer was refused by the ledger; its payload is destroyed");
-                    self.spawn_destroy(c.call);
+                    self.spawn_destroy(c.call, *payload);
                 }
             }
             Body::Confirm(c) if accepted => {
-                holder.unconfirmed.remove(&c.call);
+                // opened: the sealed copy has served; disputed: it is evidence, and stays
+                if let (Some((_, payload)), None, true) =
+                    (holder.unconfirmed.remove(&c.call), c.dispute, live)
+                {
+                    drop(holder);
+                    self.spawn_destroy(c.call, payload);
+                }
             }
             Body::Lapse(c) if accepted => {
                 holder.unconfirmed.remove(&c.call);
@@ -79,8 +97,15 @@ impl<S: Source> Flow<S> {
     }
 
     /// Keeps a sealed request or task until the ledger grants it.
-    pub(crate) async fn take_request(&self, id: [u8; 32], sealed: Vec<u8>) -> Result<(), FlowError> {
-        let place = format!("request/{}", CallId(id));
+    ///
+    /// It is kept under its sender, so that nobody can put another request in its place.
+    pub(crate) async fn take_request(
+        &self,
+        from: &DepartmentId,
+        id: [u8; 32],
+        sealed: Vec<u8>,
+    ) -> Result<(), FlowError> {
+        let place = request_place(from, id);
         if self.vault.get(&place).await?.is_none() {
             self.vault.put(&place, &sealed).await?;
         }
@@ -128,7 +153,8 @@ impl<S: Source> Flow<S> {
         if call.holder != self.me || call.state != CallState::Granted {
             return Ok(true);
         }
-        let Some(sealed) = self.vault.get(&format!("request/{id}")).await? else { return Ok(false) };
+        let place = request_place(asker, id.0);
+        let Some(sealed) = self.vault.get(&place).await? else { return Ok(false) };
         let case: CaseRecord = self.record(Key::Case(ask.case)).await?;
         let matter: MatterRecord = self.record(Key::Matter(case.matter.clone(), case.version)).await?;
         let need = matter.published.needs.iter().find(|n| n.step == ask.step);
@@ -153,8 +179,8 @@ impl<S: Source> Flow<S> {
                 },
             },
         };
-        self.vault.erase(&format!("request/{id}")).await?;
-        self.submit(Body::Answer(Answer { call: id, reply }))?;
+        self.submit_and_wait(Body::Answer(Answer { call: id, reply }), ORDERED_WITHIN).await?;
+        self.vault.erase(&place).await?;
         Ok(true)
     }
 
@@ -171,8 +197,9 @@ impl<S: Source> Flow<S> {
         let payload = encode(&Payload { call: id, as_of_ms, openings });
         let to = self.member(asker)?;
         let sealed = crypto::seal(&to.seal_key, &payload_context(id, asker), &payload)?;
-        self.vault.put(&format!("payload/{id}"), &sealed).await?;
-        Ok(Reply::Data { commitments, payload: sealed_hash(&sealed), as_of_ms })
+        let payload = sealed_hash(&sealed);
+        self.vault.put(&payload_place(id, payload), &sealed).await?;
+        Ok(Reply::Data { commitments, payload, as_of_ms })
     }
 
     fn spawn_release(&self, call: CallId) {
@@ -198,16 +225,18 @@ impl<S: Source> Flow<S> {
         if record.holder != self.me || record.asker != to || !is_final {
             return Ok(());
         }
-        if let Some(sealed) = self.vault.get(&format!("payload/{call}")).await? {
+        // only the very payload whose answer is final
+        let Some((_, payload)) = self.holder().unconfirmed.get(&call).copied() else { return Ok(()) };
+        if let Some(sealed) = self.vault.get(&payload_place(call, payload)).await? {
             self.post(&to, &Message::Payload { call, sealed });
         }
         Ok(())
     }
 
-    fn spawn_destroy(&self, call: CallId) {
+    fn spawn_destroy(&self, call: CallId, payload: Digest) {
         let flow = self.clone();
         tokio::spawn(async move {
-            if let Err(e) = flow.vault.erase(&format!("payload/{call}")).await {
+            if let Err(e) = flow.vault.erase(&payload_place(call, payload)).await {
                 warn!(call = %call.short(), error = %e, "a refused payload could not be destroyed");
             }
         });
@@ -226,9 +255,8 @@ impl<S: Source> Flow<S> {
         if action.performer != self.me || action.state != ActionState::Requested {
             return Ok(true);
         }
-        let Some(sealed) = self.vault.get(&format!("request/{}", CallId(id.0))).await? else {
-            return Ok(false);
-        };
+        let place = request_place(handler, id.0);
+        let Some(sealed) = self.vault.get(&place).await? else { return Ok(false) };
         let case: CaseRecord = self.record(Key::Case(request.case)).await?;
         let matter: MatterRecord = self.record(Key::Matter(case.matter, case.version)).await?;
         let declared = matter.published.actions.iter().find(|a| a.0 == request.step);
@@ -258,8 +286,9 @@ impl<S: Source> Flow<S> {
         let result = ActionResult { salt: Salt::random(), values };
         self.vault.put(&format!("result/{id}"), &encode(&result)).await?;
         let failure = failure.map(|code| code.parse().expect("codes are names"));
-        self.submit(Body::ReportAction(ReportAction { action: id, failure, result: result.commitment() }))?;
-        self.vault.erase(&format!("request/{}", CallId(id.0))).await?;
+        let report = Body::ReportAction(ReportAction { action: id, failure, result: result.commitment() });
+        self.submit_and_wait(report, ORDERED_WITHIN).await?;
+        self.vault.erase(&place).await?;
         Ok(true)
     }
 
@@ -284,16 +313,14 @@ impl<S: Source> Flow<S> {
     /// Records silence: answers whose confirmation deadline has passed.
     pub(crate) fn record_silence(&self) -> Result<(), FlowError> {
         let now = now_ms();
-        let overdue: Vec<_> = {
-            let mut holder = self.holder();
-            let overdue =
-                holder.unconfirmed.iter().filter(|(_, at)| **at + ledger::CONFIRM_WITHIN_MS + 1_000 < now);
-            let overdue: Vec<_> = overdue.map(|(id, _)| *id).collect();
-            for id in &overdue {
-                holder.unconfirmed.remove(id);
+        let mut overdue = Vec::new();
+        for (call, (at, _)) in &mut self.holder().unconfirmed {
+            if *at + ledger::CONFIRM_WITHIN_MS + 1_000 < now {
+                overdue.push(*call);
+                // until the lapse is on record it is tried again every ten seconds
+                *at += 10_000;
             }
-            overdue
-        };
+        }
         for call in overdue {
             self.submit(Body::Lapse(Lapse { call }))?;
         }
@@ -375,6 +402,7 @@ mod tests {
                 tag: Digest([0; 32]),
                 parties: vec![PartyRecord { party: record, identified }],
                 outcome: None,
+                acting: 0,
             };
             let text = Text { zh: "为何".into(), en: "why".into() };
             let need = Need {

@@ -20,7 +20,7 @@ impl<S: Source> Flow<S> {
         let plan = self.plans(id).into_iter().find(|(n, ..)| n == name);
         let Some((_, kind, terms, events)) = plan else { return Ok(None) };
         let text = match &terms {
-            Some(terms) => match self.consent_text_of(terms) {
+            Some(terms) => match self.consent_text_of(terms).await {
                 Some(text) => text,
                 None => return Ok(None),
             },
@@ -52,11 +52,7 @@ impl<S: Source> Flow<S> {
         let Some(case) = state.cases.get(&id) else { return Vec::new() };
         let Some(package) = self.packages.get(&case.matter) else { return Vec::new() };
         let Some(matter) = state.published.matters.get(&case.matter).copied() else { return Vec::new() };
-        let resource = |id: &ResourceId| state.published.resources.get(id).map(|r| r.0);
-        let approval = |holder: &DepartmentId, id: &ApprovalId| {
-            state.published.approvals.get(&(holder.clone(), id.clone())).copied()
-        };
-        plan(case, package, matter, resource, approval)
+        plan(case, package, matter)
     }
 }
 
@@ -66,13 +62,7 @@ const PROOFS_REMEMBERED: usize = 2048;
 type Plan = (String, Kind, Option<ConsentTerms>, Vec<(Role, CommandId)>);
 
 /// Which events each receipt of a case holds, in the order of `docs/receipt.md`.
-fn plan(
-    case: &Case,
-    package: &Package,
-    matter: CommandId,
-    resource: impl Fn(&ResourceId) -> Option<CommandId>,
-    approval: impl Fn(&DepartmentId, &ApprovalId) -> Option<CommandId>,
-) -> Vec<Plan> {
+fn plan(case: &Case, package: &Package, matter: CommandId) -> Vec<Plan> {
     let base = || vec![(Role::Matter, matter), (Role::Case, CommandId(case.id.0))];
     let mut plans: Vec<Plan> = Vec::new();
     for (role, (consent, terms, withdrawn)) in &case.consents {
@@ -86,7 +76,7 @@ fn plan(
         let call_events = || {
             let step = package.step(step_id)?;
             let mut events = base();
-            events.push((Role::Resource, resource(step.resource.as_ref()?)?));
+            events.push((Role::Resource, call.resource?));
             let party = step.party.as_ref()?;
             match step.basis.as_ref()? {
                 Basis::Consent => {
@@ -94,7 +84,7 @@ fn plan(
                     events.push((Role::Consent, CommandId(call.consent?.0)));
                 }
                 Basis::SelfAccess => events.push((Role::Identify, case.identified.get(party)?.0)),
-                Basis::Statutory(id) => events.push((Role::Approval, approval(step.holder.as_ref()?, id)?)),
+                Basis::Statutory(_) => events.push((Role::Approval, call.approval?)),
             }
             events.push((Role::Ask, CommandId(call.id.0)));
             events.extend(call.answer.as_ref().map(|(id, _)| (Role::Answer, *id)));

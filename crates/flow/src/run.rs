@@ -51,6 +51,17 @@ pub(crate) struct Published {
     pub(crate) approvals: HashMap<(DepartmentId, ApprovalId), CommandId>,
 }
 
+impl Published {
+    /// Notes which catalogue entry and approval a call rested on when it was asked: later versions are not its own.
+    fn stand_behind(&self, case: &mut Case, package: &Package, step: &StepId) {
+        let (Some(declared), Some(call)) = (package.step(step), case.calls.get_mut(step)) else { return };
+        call.resource = declared.resource.as_ref().and_then(|r| self.resources.get(r)).map(|r| r.0);
+        if let (Some(crate::Basis::Statutory(id)), Some(holder)) = (&declared.basis, &declared.holder) {
+            call.approval = self.approvals.get(&(holder.clone(), id.clone())).copied();
+        }
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) cases: BTreeMap<CaseId, Case>,
@@ -62,6 +73,8 @@ pub(crate) struct State {
     pub(crate) calls: HashMap<CallId, (CaseId, StepId)>,
     pub(crate) actions: HashMap<ActionId, (CaseId, StepId)>,
     pub(crate) consents: HashMap<ConsentId, CaseId>,
+    /// When a call was last confirmed by the reminder.
+    pub(crate) confirmed: HashMap<CallId, u64>,
     pub(crate) proofs: HashMap<CommandId, proof::EventProof>,
 }
 
@@ -140,15 +153,16 @@ impl<S: Source> Flow<S> {
     async fn run(self, mut letters: mpsc::Receiver<Letter>) {
         let mut events = self.chain.events(1);
         let mut tick = tokio::time::interval(TICK);
+        // until the past is folded in, nothing is due: acting on half of it could do a thing twice
+        let mut live = false;
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 block = events.next() => match block {
                     Ok(block) => {
                         let caught_up = block.height >= self.chain.height();
-                        if let Err(e) = self.take_in(&block).await {
-                            warn!(error = %e, height = block.height, "the vault could not be read; a case may lag");
-                        }
+                        self.take_in(&block, live).await;
+                        live |= caught_up;
                         if caught_up && !block.events.is_empty() {
                             self.work();
                         }
@@ -160,7 +174,7 @@ impl<S: Source> Flow<S> {
                     }
                 },
                 Some(letter) = letters.recv() => self.receive(letter),
-                _ = tick.tick() => {
+                _ = tick.tick(), if live => {
                     self.remind();
                     self.work();
                 }
@@ -200,8 +214,8 @@ impl<S: Source> Flow<S> {
 
     async fn handle(&self, from: DepartmentId, message: Message) -> Result<(), FlowError> {
         match message {
-            Message::Request { call, sealed } => self.take_request(call.0, sealed).await?,
-            Message::Task { action, sealed } => self.take_request(action.0, sealed).await?,
+            Message::Request { call, sealed } => self.take_request(&from, call.0, sealed).await?,
+            Message::Task { action, sealed } => self.take_request(&from, action.0, sealed).await?,
             Message::Fetch { call } => self.release_again(from, call).await?,
             Message::Payload { call, sealed } => self.open_payload(call, sealed).await?,
             Message::Result { action, sealed } => self.take_result(action, sealed).await?,
@@ -209,21 +223,28 @@ impl<S: Source> Flow<S> {
         Ok(())
     }
 
-    /// Folds one block into what this node knows.
-    async fn take_in(&self, block: &BlockEvents) -> Result<(), VaultError> {
+    /// Folds one block into what this node knows; waits out a vault that cannot be read.
+    async fn take_in(&self, block: &BlockEvents, live: bool) {
         let mut changed = false;
         for event in &block.events {
-            changed |= self.take_in_event(event).await?;
+            self.follow_as_holder(event, live);
+            changed |= loop {
+                match self.take_in_event(event).await {
+                    Ok(changed) => break changed,
+                    Err(e) => {
+                        warn!(error = %e, height = block.height, "the vault cannot be read; trying again");
+                        tokio::time::sleep(TICK).await;
+                    }
+                }
+            };
         }
         self.followed.send_replace(block.height);
         if changed {
             self.changes.send_modify(|n| *n += 1);
         }
-        Ok(())
     }
 
     async fn take_in_event(&self, event: &Event) -> Result<bool, VaultError> {
-        self.follow_as_holder(event);
         let Outcome::Accepted(_) = event.outcome else { return Ok(false) };
         let signer = &event.command.command.signer;
         {
@@ -266,7 +287,7 @@ impl<S: Source> Flow<S> {
             _ => None,
         };
         let mut state = self.lock();
-        let State { cases, under_way, .. } = &mut *state;
+        let State { cases, under_way, published, .. } = &mut *state;
         let Some(case) = cases.get_mut(&id) else { return Ok(false) };
         let Some(package) = self.packages.get(&case.matter) else { return Ok(false) };
         if let Body::Ask(Ask { step, .. })
@@ -277,6 +298,12 @@ impl<S: Source> Flow<S> {
             under_way.remove(&(id, step.clone()));
         }
         case.apply(event, package);
+        if let Body::Ask(ask) = &event.command.command.body {
+            published.stand_behind(case, package, &ask.step);
+        }
+        if let Body::ReportAction(report) = &event.command.command.body {
+            self.spawn_early_result(report.action);
+        }
         if let Some((step, values, commitments)) = reopened {
             case.opened_here(&step, values, commitments, event.time_ms);
         } else if let Body::Answer(Answer { call, reply: Reply::Data { .. } }) = &event.command.command.body {
@@ -296,6 +323,7 @@ impl<S: Source> Flow<S> {
             Body::Ask(c) => c.case,
             Body::Answer(c) => state.calls.get(&c.call)?.0,
             Body::Confirm(c) => state.calls.get(&c.call)?.0,
+            Body::Lapse(c) => state.calls.get(&c.call)?.0,
             Body::RequestAction(c) => c.case,
             Body::ReportAction(c) => state.actions.get(&c.action)?.0,
             Body::Decide(c) => c.case,

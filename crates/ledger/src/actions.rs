@@ -3,7 +3,7 @@
 use crate::{
     apply::Scene,
     cases::{matter_of, open_case},
-    state::{ActionRecord, ActionState, Decision, Key, Stop, ensure},
+    state::{ActionRecord, ActionState, CaseRecord, Decision, Key, Stop, ensure},
 };
 use model::*;
 
@@ -13,7 +13,7 @@ pub(crate) fn request(
     state: &mut Decision<'_>,
     new: &RequestAction,
 ) -> Result<Fact, Stop> {
-    let case = open_case(state, new.case)?;
+    let mut case = open_case(state, new.case)?;
     ensure(&case.handler == scene.signer, Refusal::NotYours)?;
     let matter = matter_of(state, &case)?;
     let declared =
@@ -25,6 +25,8 @@ pub(crate) fn request(
     }
     let id = ActionId(scene.id.0);
     state.put(&key, &id);
+    case.acting += 1;
+    state.put(&Key::Case(new.case), &case);
     let record = ActionRecord {
         case: new.case,
         step: new.step.clone(),
@@ -40,6 +42,11 @@ pub(crate) fn report(scene: &Scene<'_>, state: &mut Decision<'_>, new: &ReportAc
     let mut action: ActionRecord = state.need(&Key::Action(new.action), Refusal::UnknownAction)?;
     ensure(&action.performer == scene.signer, Refusal::NotYours)?;
     ensure(action.state == ActionState::Requested, Refusal::WrongState)?;
+    if new.failure.is_some() {
+        let mut case: CaseRecord = state.need(&Key::Case(action.case), Refusal::UnknownCase)?;
+        case.acting = case.acting.saturating_sub(1);
+        state.put(&Key::Case(action.case), &case);
+    }
     action.state = if new.failure.is_some() { ActionState::Failed } else { ActionState::Done };
     state.put(&Key::Action(new.action), &action);
     Ok(Fact::Recorded)

@@ -106,6 +106,7 @@ pub(crate) fn answer(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Answer) 
     let mut call: CallRecord = state.need(&Key::Call(new.call), Refusal::UnknownCall)?;
     ensure(&call.holder == scene.signer, Refusal::NotYours)?;
     ensure(call.state == CallState::Granted, Refusal::WrongState)?;
+    open_case(state, call.case)?;
     let now = scene.block.time_ms;
     ensure(call.answer_by_ms >= now, Refusal::TooLate)?;
     if let Some(id) = call.consent {

@@ -36,6 +36,7 @@ pub(crate) fn open(scene: &Scene<'_>, state: &mut Decision<'_>, new: &OpenCase) 
         tag: new.tag,
         parties,
         outcome: None,
+        acting: 0,
     };
     state.put(&Key::Case(case), &record);
     Ok(Fact::Recorded)
@@ -46,6 +47,9 @@ pub(crate) fn decide(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Decide) 
     let case = open_case(state, new.case)?;
     ensure(&case.handler == scene.signer, Refusal::NotYours)?;
     ensure(!new.adverse || new.confirmed_by.is_some(), Refusal::Unconfirmed)?;
+    let key = Key::StepDecision(new.case, new.step.clone());
+    ensure(state.get::<CommandId>(&key)?.is_none(), Refusal::AlreadyUsed)?;
+    state.put(&key, &scene.id);
     Ok(Fact::Recorded)
 }
 
@@ -53,6 +57,8 @@ pub(crate) fn decide(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Decide) 
 pub(crate) fn settle(scene: &Scene<'_>, state: &mut Decision<'_>, new: &SettleCase) -> Result<Fact, Stop> {
     let mut case = open_case(state, new.case)?;
     ensure(&case.handler == scene.signer, Refusal::NotYours)?;
+    let undone = matches!(new.outcome, CaseOutcome::Withdrawn | CaseOutcome::Refused);
+    ensure(case.acting == 0 || !undone, Refusal::WrongState)?;
     case.outcome = Some(new.outcome);
     state.put(&Key::Case(new.case), &case);
     Ok(Fact::Recorded)

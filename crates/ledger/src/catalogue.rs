@@ -6,6 +6,11 @@ use crate::{
 };
 use model::*;
 
+/// The most fields and predicates of a resource, and names in all needs of a matter: bounds what one call costs to decide.
+const NAMES_MAX: usize = 512;
+/// The most data needs, and the most actions, of a matter.
+const STEPS_MAX: usize = 128;
+
 /// A holder publishes its own entries, each version following the last, without repeated names.
 pub(crate) fn publish_resource(
     scene: &Scene<'_>,
@@ -25,6 +30,7 @@ pub(crate) fn publish_resource(
     names.sort();
     names.dedup();
     ensure(count > 0 && names.len() == count, Refusal::WrongShape)?;
+    ensure(count <= NAMES_MAX, Refusal::Oversized)?;
     state.put(&key, new);
     Ok(Fact::Recorded)
 }
@@ -42,6 +48,9 @@ pub(crate) fn publish_matter(
         ensure(&old.handler == scene.signer, Refusal::NotYours)?;
     }
     ensure(new.version == version + 1, Refusal::WrongVersion)?;
+    let names: usize = new.needs.iter().map(|n| n.what.names().len()).sum();
+    let fits = new.needs.len() <= STEPS_MAX && new.actions.len() <= STEPS_MAX && names <= NAMES_MAX;
+    ensure(fits, Refusal::Oversized)?;
     let mut steps: Vec<_> =
         new.needs.iter().map(|n| &n.step).chain(new.actions.iter().map(|a| &a.0)).collect();
     let count = steps.len();
@@ -64,6 +73,7 @@ pub(crate) fn approve_basis(
     state: &mut Decision<'_>,
     new: &ApproveBasis,
 ) -> Result<Fact, Stop> {
+    ensure(new.names.len() <= NAMES_MAX, Refusal::Oversized)?;
     let resource: Resource = state.need(&Key::Resource(new.resource.clone()), Refusal::UnknownResource)?;
     ensure(&resource.holder == scene.signer && &new.asker != scene.signer, Refusal::NotYours)?;
     ensure(!matches!(resource.share, ShareClass::NotShared { .. }), Refusal::NotShared)?;

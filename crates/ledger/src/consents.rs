@@ -9,6 +9,8 @@ use model::*;
 
 /// How far a terminal's clock may be from the block's: 10 minutes.
 const CLOCK_SKEW_MS_MAX: u64 = 600_000;
+/// The most permissions in one consent.
+const ITEMS_MAX: usize = 128;
 /// The longest a consent may serve: 180 days.
 const CONSENT_LIFETIME_MS_MAX: u64 = 180 * 24 * 3_600_000;
 
@@ -30,6 +32,8 @@ pub(crate) fn identify(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Identi
     let terminal = Key::Terminal(scene.signer.clone(), said.terminal);
     ensure(state.get(&terminal)?.unwrap_or(false), Refusal::UnknownTerminal)?;
     let party = case.parties.iter_mut().find(|p| p.party.role == said.role).ok_or(Refusal::WrongParty)?;
+    // a party is identified once: another key could neither withdraw nor have signed what was signed before
+    ensure(party.identified.is_none(), Refusal::AlreadyUsed)?;
     ensure(party.party.subject == said.subject && said.chain == scene.rules.chain, Refusal::WrongParty)?;
     ensure(said.at_ms.abs_diff(scene.block.time_ms) <= CLOCK_SKEW_MS_MAX, Refusal::Expired)?;
     let signed = crypto::verify(&said.terminal, &said.signing_bytes(), &new.signature);
@@ -43,6 +47,7 @@ pub(crate) fn identify(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Identi
 /// One consent for each party and case; after a withdrawal or expiry a new one may be given.
 pub(crate) fn give(scene: &Scene<'_>, state: &mut Decision<'_>, new: &GiveConsent) -> Result<Fact, Stop> {
     let terms = &new.terms;
+    ensure(terms.items.len() <= ITEMS_MAX, Refusal::Oversized)?;
     let case = open_case(state, terms.case)?;
     ensure(&case.handler == scene.signer, Refusal::NotYours)?;
     let party = case.parties.iter().find(|p| p.party.role == terms.role).ok_or(Refusal::WrongParty)?;

@@ -41,6 +41,8 @@ pub enum Key {
     Action(ActionId),
     /// The newest action of a step: [`ActionId`].
     StepAction(CaseId, StepId),
+    /// The decision of a step: [`CommandId`].
+    StepDecision(CaseId, StepId),
 }
 
 impl Key {
@@ -83,6 +85,8 @@ pub struct CaseRecord {
     pub parties: Vec<PartyRecord>,
     /// How it ended or where it rests, once settled.
     pub outcome: Option<CaseOutcome>,
+    /// How many actions were requested and have not failed: above zero, the case can be neither withdrawn nor refused.
+    pub acting: u32,
 }
 
 /// A party of a case.
@@ -197,6 +201,11 @@ impl Overlay {
     /// Whether a record is known to be there.
     pub fn has(&self, key: &Digest) -> bool {
         self.written.contains_key(key) || matches!(self.fetched.get(key), Some(Some(_)))
+    }
+
+    /// A record's bytes, where it is known to be there.
+    pub fn peek(&self, key: &Digest) -> Option<&[u8]> {
+        self.written.get(key).or_else(|| self.fetched.get(key)?.as_ref()).map(Vec::as_slice)
     }
 
     /// What this block wrote, in ascending order of keys.

@@ -418,6 +418,52 @@ fn an_action_is_requested_once_unless_it_failed_and_reported_once() {
 }
 
 #[test]
+fn a_case_in_which_something_was_done_can_be_neither_withdrawn_nor_refused() {
+    let mut w = World::new();
+    let case = w.open(1);
+    let settle = |outcome| {
+        Body::SettleCase(SettleCase { case, outcome, step: name("check"), reason: name("because") })
+    };
+    let request = RequestAction {
+        case,
+        step: name("transfer"),
+        parameters: Commitment([1; 32]),
+        sealed: Digest([2; 32]),
+        report_by_ms: w.time_ms + MINUTE_MS,
+    };
+    let action = w.accept("bureau", Body::RequestAction(request));
+    w.refuse("bureau", settle(CaseOutcome::Withdrawn), Refusal::WrongState);
+    w.refuse("bureau", settle(CaseOutcome::Refused), Refusal::WrongState);
+    let failed = Some(name("row_count"));
+    let report = ReportAction { action: ActionId(action.0), failure: failed, result: Commitment([3; 32]) };
+    w.accept("registry", Body::ReportAction(report));
+    w.accept("bureau", settle(CaseOutcome::Withdrawn));
+}
+
+#[test]
+fn nothing_is_answered_in_a_case_that_is_over_and_nobody_is_identified_twice() {
+    let mut w = World::new();
+    let (case, _, call) = w.granted();
+    let assertion = Assertion { signer: w.terminal.public(), ..w.assertion(case) };
+    let signature = w.terminal.sign(&assertion.signing_bytes());
+    w.refuse("bureau", Body::Identify(Identify { assertion, signature }), Refusal::AlreadyUsed);
+    let settle =
+        SettleCase { case, outcome: CaseOutcome::Withdrawn, step: name("check"), reason: name("because") };
+    w.accept("bureau", Body::SettleCase(settle));
+    w.refuse("police", World::answer(call), Refusal::CaseClosed);
+}
+
+#[test]
+fn a_catalogue_entry_or_matter_cannot_make_calls_dear_to_decide() {
+    let mut w = World::new();
+    let field =
+        |i: usize| Field { id: name(&format!("f{i}")), element: name("e"), title: text("t"), sensitivity: 1 };
+    let large =
+        Resource { fields: (0..1000).map(field).collect(), ..w.resource("registry.large", "registry") };
+    w.refuse("registry", Body::PublishResource(large), Refusal::Oversized);
+}
+
+#[test]
 fn an_adverse_decision_needs_a_person() {
     let mut w = World::new();
     let case = w.open(1);
@@ -433,8 +479,9 @@ fn an_adverse_decision_needs_a_person() {
         })
     };
     w.refuse("bureau", decide(true, None), Refusal::Unconfirmed);
-    w.accept("bureau", decide(true, Some(Commitment([2; 32]))));
     w.refuse("police", decide(false, None), Refusal::NotYours);
+    w.accept("bureau", decide(true, Some(Commitment([2; 32]))));
+    w.refuse("bureau", decide(false, None), Refusal::AlreadyUsed);
 }
 
 #[test]

@@ -251,7 +251,8 @@ function readFile(bytes) {
   need(file.format === 1, 'receipt: unknown format');
   need(typeof file.kind === 'string' && Object.hasOwn(KINDS, file.kind), 'receipt: unknown kind');
   string(file.text, 'receipt: text');
-  for (const e of array(file.events, 'receipt: events')) {
+  need(array(file.events, 'receipt: events').length <= 16, 'receipt: too many events');
+  for (const e of file.events) {
     object(e, 'role command outcome index size path header walk finality', 'event');
     need(typeof e.role === 'string' && Object.hasOwn(ROLES, e.role), 'event: unknown role');
     integer32(e.size, 'event: size');

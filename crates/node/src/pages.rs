@@ -524,6 +524,9 @@ async fn identify_post(
     if mine.as_ref().is_some_and(|m| *m != role) {
         return visit.sign_in_first(&served);
     }
+    if view.case.identified.contains_key(&role) {
+        return Redirect::to(&format!("/case/{id}")).into_response();
+    }
     let device = mine.and(visit.persona(&served)).map(|p| p.id.as_str());
     match identify(&served, door, view.case.id, &role, device).await {
         Ok(()) => Redirect::to(&format!("/case/{id}")).into_response(),
@@ -538,8 +541,11 @@ async fn sign_page(
     Path((id, role)): Path<(String, String)>,
 ) -> Response {
     let visit = Visit::of(&served, &headers, &query);
-    let Some((view, _)) = visible(&served, &visit, &id) else { return visit.sign_in_first(&served) };
+    let Some((view, mine)) = visible(&served, &visit, &id) else { return visit.sign_in_first(&served) };
     let Ok(role_id) = role.parse::<RoleId>() else { return StatusCode::BAD_REQUEST.into_response() };
+    if mine.is_some_and(|m| m != role_id) {
+        return visit.sign_in_first(&served);
+    }
     match served.flow.consent_draft(view.case.id, &role_id, visit.t.0) {
         Ok((text, terms)) => visit.show(&SignPage {
             t: &visit.t,
@@ -794,9 +800,17 @@ fn local_time(ms: u64) -> String {
     format!("{:02}:{:02}:{:02}", seconds / 3600, seconds % 3600 / 60, seconds % 60)
 }
 
-fn verify_answer(served: &Served, visit: &Visit, file: Option<Bytes>) -> Response {
-    let genesis = &served.flow.chain().rules().genesis;
-    let (result, result_class, facts) = match file.map(|f| proof::verify(&f, genesis)) {
+async fn verify_answer(served: &Served, visit: &Visit, file: Option<Bytes>) -> Response {
+    let genesis = served.flow.chain().rules().genesis.clone();
+    let checked = match file {
+        None => None,
+        Some(file) => {
+            let genesis = genesis.clone();
+            // many signatures: off the threads that serve others
+            tokio::task::spawn_blocking(move || proof::verify(&file, &genesis)).await.ok()
+        }
+    };
+    let (result, result_class, facts) = match checked {
         None => (String::new(), "", vec![]),
         Some(Err(e)) => (format!("{}: {e}", visit.t.get("verify-invalid")), "invalid", vec![]),
         Some(Ok(facts)) => {
@@ -807,7 +821,7 @@ fn verify_answer(served: &Served, visit: &Visit, file: Option<Bytes>) -> Respons
         }
     };
     // `<` is escaped so that no name in the genesis can end the script element
-    let genesis = serde_json::to_string(&**genesis).unwrap_or_default().replace('<', "\\u003c");
+    let genesis = serde_json::to_string(&*genesis).unwrap_or_default().replace('<', "\\u003c");
     visit.show(&VerifyPage {
         t: &visit.t,
         at: "verify",
@@ -823,7 +837,7 @@ fn verify_answer(served: &Served, visit: &Visit, file: Option<Bytes>) -> Respons
 
 async fn verify_page(State(served): Shared, headers: HeaderMap, Query(query): Query<PageQuery>) -> Response {
     let visit = Visit::of(&served, &headers, &query);
-    verify_answer(&served, &visit, None)
+    verify_answer(&served, &visit, None).await
 }
 
 async fn verify_post(
@@ -837,7 +851,7 @@ async fn verify_post(
         Ok(Some(field)) => field.bytes().await.ok(),
         _ => None,
     };
-    verify_answer(&served, &visit, Some(file.unwrap_or_default()))
+    verify_answer(&served, &visit, Some(file.unwrap_or_default())).await
 }
 
 fn asset(kind: &'static str, text: &'static str) -> axum::routing::MethodRouter<Arc<Served>> {

@@ -80,7 +80,7 @@ impl Vault for SqliteVault {
 
     fn erase<'a>(&'a self, prefix: &'a str) -> flow::VaultFuture<'a, u64> {
         Box::pin(async move {
-            let done = sqlx::query("DELETE FROM vault WHERE substr(place, 1, length(?1)) = ?1")
+            let done = sqlx::query("DELETE FROM vault WHERE place >= ?1 AND place < ?1 || char(1114111)")
                 .bind(prefix.to_owned())
                 .execute(&self.pool)
                 .await

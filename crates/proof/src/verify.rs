@@ -12,6 +12,9 @@ const RECEIPT_BYTES_MAX: usize = 8 << 20;
 /// The longest walk from a block to a certified one.
 const WALK_MAX: usize = 1024;
 
+/// The most events a receipt can have.
+const EVENTS_MAX: usize = 16;
+
 /// A receipt does not prove what it says, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -33,6 +36,7 @@ pub fn verify(file: &[u8], genesis: &Genesis) -> Result<Facts, Rejected> {
         serde_json::from_slice(file).map_err(|e| Rejected(format!("not a receipt: {e}")))?;
     ensure(receipt.format == 1, "the receipt's format is not 1")?;
     ensure(receipt.to_bytes() == file, "the file is not canonical: it was changed or re-formatted")?;
+    ensure(receipt.events.len() <= EVENTS_MAX, "the receipt has more events than any kind")?;
     let chain = crypto::chain_id(genesis);
     ensure(receipt.chain_id == chain, "the receipt is of another ledger than this genesis")?;
     let events = receipt
@@ -99,8 +103,9 @@ fn check_event(proof: &EventProof, chain: ChainId, genesis: &Genesis) -> Result<
     let mut last = header.clone();
     for bytes in &proof.walk {
         let next: Header = decode(bytes).map_err(at)?;
-        let follows =
-            next.parent == header_hash(&last) && next.height == last.height + 1 && next.chain == last.chain;
+        let follows = next.parent == header_hash(&last)
+            && Some(next.height) == last.height.checked_add(1)
+            && next.chain == last.chain;
         ensure(follows, "a header does not follow the one before it")?;
         last = next;
     }

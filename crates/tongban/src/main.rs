@@ -259,11 +259,15 @@ async fn serve(config: PathBuf) -> Result<()> {
     let config = node::Config::read(&config)?;
     let node = node::Node::start(config, &passphrase()?, None).await?;
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
+    let failed = tokio::select! {
+        _ = tokio::signal::ctrl_c() => false,
+        _ = terminate.recv() => false,
+        () = node.chain().stopped() => true,
+    };
     node.stop().await;
+    if failed {
+        anyhow::bail!("the ledger engine stopped by itself; its log says why");
+    }
     Ok(())
 }
 
