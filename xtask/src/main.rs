@@ -309,7 +309,21 @@ fn openapi(write: bool) -> Result<()> {
     Ok(())
 }
 
-/// The long runs: many cases from several seeds, and the benchmarks.
+/// Fuzzes every decoder for five minutes, where nightly and cargo-fuzz are there.
+fn fuzz() -> Result<()> {
+    let version = Command::new("cargo").args(["+nightly", "fuzz", "--version"]).output();
+    if !version.is_ok_and(|o| o.status.success()) {
+        eprintln!("skipped: fuzzing needs nightly and `cargo install cargo-fuzz`");
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(root().join("fuzz/fuzz_targets"))?.flatten() {
+        let name = entry.file_name().to_string_lossy().trim_end_matches(".rs").to_owned();
+        cargo(&["+nightly", "fuzz", "run", &name, "--", "-max_total_time=300"])?;
+    }
+    Ok(())
+}
+
+/// The long runs: many cases from several seeds, fuzzing, and the benchmarks.
 fn soak() -> Result<()> {
     cargo(&["build", "--release", "--workspace", "--locked"])?;
     let program = root().join("target/release/tongban");
@@ -334,6 +348,7 @@ fn soak() -> Result<()> {
             "target/soak-demo",
         ])?;
     }
+    fuzz()?;
     run(&["bench", "ledger", "--seconds", "60"])?;
     run(&["bench", "ledger", "--seconds", "60", "--rate", "200"])
 }

@@ -182,6 +182,14 @@ impl Read for Block {
     }
 }
 
+/// Reads a block and checks that it writes back to the same bytes; for fuzzing and hostile-input tests.
+pub fn check_block_bytes(bytes: &[u8]) {
+    use commonware_codec::{DecodeExt as _, Encode as _};
+    if let Ok(block) = Block::decode(Bytes::copy_from_slice(bytes)) {
+        assert_eq!(block.encode().as_ref(), bytes, "one block has one encoding");
+    }
+}
+
 impl Digestible for Block {
     type Digest = D;
     fn digest(&self) -> D {

@@ -10,6 +10,7 @@ mod engine;
 mod handle;
 mod pool;
 
+pub use block::check_block_bytes;
 pub use engine::{Config, StartError, start};
 pub use handle::{BlockEvents, Chain, ChainError, Events, Letter};
 pub use pool::Rejected;

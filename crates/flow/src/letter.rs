@@ -95,3 +95,14 @@ pub(crate) fn result_context(action: ActionId, handler: &DepartmentId) -> Vec<u8
 pub(crate) fn sealed_hash(sealed: &[u8]) -> model::Digest {
     crypto::hash("tongban/sealed/1", &[sealed])
 }
+
+/// Reads a letter and what it may hold; for fuzzing and hostile-input tests.
+pub fn check_letter_bytes(bytes: &[u8]) {
+    if let Ok(message) = model::decode::<Message>(bytes) {
+        assert_eq!(model::encode(&message), bytes, "one letter has one encoding");
+    }
+    let _ = model::decode::<Request>(bytes).map(|r| r.commitment());
+    let _ = model::decode::<Task>(bytes).map(|t| t.commitment());
+    let _ = model::decode::<Payload>(bytes);
+    let _ = model::decode::<ActionResult>(bytes).map(|r| r.commitment());
+}

@@ -14,6 +14,7 @@ mod vault;
 mod view;
 
 pub use handler::{CaseError, NewCase, Person};
+pub use letter::check_letter_bytes;
 pub use package::{Basis, Package, PackageError, Step, StepKind};
 pub use run::{Flow, Settings};
 pub use vault::{Vault, VaultError, VaultFuture};

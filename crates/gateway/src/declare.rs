@@ -267,6 +267,11 @@ impl Standard {
 }
 
 impl Connector {
+    /// Reads a connector's text; `file` names it in errors.
+    pub fn parse(file: &str, text: &str) -> Result<Self, DeclareError> {
+        parse(file, text)
+    }
+
     /// Reads a department's connector file.
     pub fn read(path: &Path) -> Result<Self, DeclareError> {
         read(path)

@@ -3,5 +3,6 @@
 pub mod bench;
 pub mod city;
 pub mod client;
+pub mod decoders;
 pub mod demo;
 pub mod setup;

@@ -1,0 +1,60 @@
+//! Every decoder at a boundary, as one function of bytes each: fuzz targets call them, and a test feeds them changed
+//! samples. None may panic, and what decodes must encode to the same bytes.
+
+use borsh::BorshDeserialize;
+use model::{Genesis, SignedCommand};
+
+fn round_trip<T: BorshDeserialize + borsh::BorshSerialize>(bytes: &[u8]) {
+    if let Ok(value) = model::decode::<T>(bytes) {
+        assert_eq!(model::encode(&value), bytes, "one value has one encoding");
+    }
+}
+
+/// A signed command, as clients and peers send it.
+pub fn command(bytes: &[u8]) {
+    round_trip::<SignedCommand>(bytes);
+}
+
+/// A block, as peers send it and archives keep it.
+pub fn block(bytes: &[u8]) {
+    chain::check_block_bytes(bytes);
+}
+
+/// A letter of another department's node.
+pub fn letter(bytes: &[u8]) {
+    flow::check_letter_bytes(bytes);
+}
+
+/// A receipt file against a fixed genesis.
+pub fn receipt(bytes: &[u8]) {
+    if let Some(genesis) = sample_genesis() {
+        let _ = proof::verify(bytes, &genesis);
+    }
+}
+
+/// A genesis file.
+pub fn genesis(bytes: &[u8]) {
+    if let Ok(genesis) = serde_json::from_slice::<Genesis>(bytes) {
+        let _ = genesis.check();
+        round_trip::<Genesis>(&model::encode(&genesis));
+    }
+}
+
+/// A department's connector file.
+pub fn connector(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = gateway::Connector::parse("fuzz", text);
+    }
+}
+
+/// A matter package.
+pub fn package(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = flow::Package::parse("fuzz", text);
+    }
+}
+
+/// The genesis of `fuzz/corpus/genesis`, where receipts of the corpus come from.
+fn sample_genesis() -> Option<Genesis> {
+    serde_json::from_slice(include_bytes!("../../../fuzz/corpus/genesis/demo.json")).ok()
+}
