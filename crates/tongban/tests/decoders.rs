@@ -65,10 +65,18 @@ fn golden_receipts_stay_valid() {
         kinds.insert(format!("{:?}", facts.kind), (facts.status, file.path()));
     }
     let statuses: Vec<_> = kinds.iter().map(|(kind, (status, _))| (kind.as_str(), status.as_str())).collect();
-    assert_eq!(statuses, [("Action", "done"), ("Call", "opened"), ("Consent", "given"), ("Decision", "pass")]);
+    assert_eq!(
+        statuses,
+        [("Action", "done"), ("Call", "opened"), ("Consent", "given"), ("Decision", "pass")]
+    );
     let cli = Path::new(env!("CARGO_MANIFEST_DIR")).join("../node/assets/verify-cli.mjs");
     let files = kinds.values().map(|(_, path)| path);
-    match std::process::Command::new("node").arg(cli).arg(corpus.join("genesis/demo.json")).args(files).output() {
+    match std::process::Command::new("node")
+        .arg(cli)
+        .arg(corpus.join("genesis/demo.json"))
+        .args(files)
+        .output()
+    {
         Ok(out) => assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout)),
         Err(_) => println!("skipped: node is not installed"),
     }
