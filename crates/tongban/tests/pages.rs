@@ -106,11 +106,15 @@ impl Browser {
 
     async fn enter(&self, position: usize) -> Result<()> {
         self.go("/?lang=zh-CN").await?;
+        self.see("今天要办什么").await?;
         let leave = json!({ "using": "xpath", "value": "//form[@action='/leave']/button" });
         if self.post("/element", leave).await.is_ok() {
             self.click("//form[@action='/leave']/button").await?;
+            self.see("请先选择身份").await?;
         }
-        self.click(&format!("//form[input[@value='{position}']]/button")).await
+        self.click(&format!("//form[input[@value='{position}']]/button")).await?;
+        // the next navigation must not overtake this one
+        self.see("下列内容已为您填好").await
     }
 }
 
