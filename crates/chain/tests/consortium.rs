@@ -39,8 +39,14 @@ fn now_ms() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
+/// A port below the range that outgoing connections take theirs from.
+fn free_port() -> std::net::TcpListener {
+    let port = || 12_000 + u16::from_le_bytes(crypto::random()) % 20_000;
+    std::iter::repeat_with(port).find_map(|p| std::net::TcpListener::bind(("127.0.0.1", p)).ok()).unwrap()
+}
+
 fn free_addresses(nodes: &[Node]) -> BTreeMap<DepartmentId, SocketAddr> {
-    let sockets: Vec<_> = nodes.iter().map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let sockets: Vec<_> = nodes.iter().map(|_| free_port()).collect();
     nodes.iter().zip(&sockets).map(|(n, s)| (n.id.clone(), s.local_addr().unwrap())).collect()
 }
 

@@ -122,9 +122,18 @@ fn now_ms() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
-/// Addresses that are free now.
+/// Addresses that are free now, below the range (32768 and up) that outgoing connections take their ports from: one of
+/// those could be taken between this call and its use.
 pub fn free_addresses(n: usize) -> Result<Vec<SocketAddr>> {
-    let listeners = (0..n).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
+    let mut listeners = Vec::with_capacity(n);
+    for _ in 0..10_000 {
+        if listeners.len() == n {
+            break;
+        }
+        let port = 12_000 + u16::from_le_bytes(crypto::random()) % 20_000;
+        listeners.extend(TcpListener::bind(("127.0.0.1", port)));
+    }
+    anyhow::ensure!(listeners.len() == n, "there are not enough free ports on this machine");
     Ok(listeners.iter().map(|l| l.local_addr()).collect::<Result<_, _>>()?)
 }
 
