@@ -12,17 +12,19 @@ use std::{
     time::Instant,
 };
 
-/// Packages the tests use beyond Rust and a C compiler: a browser to walk the pages, and Node.js to run the page's
-/// receipt verifier.
-const PACKAGES: [(&str, &str); 4] = [
+/// Packages the tests use beyond Rust and a C compiler: a browser to walk the pages, Node.js to run the page's receipt
+/// verifier, and what makes networks of their own and loses packets in them.
+const PACKAGES: [(&str, &str); 6] = [
     ("chromium", "chromium"),
     ("chromedriver", "chromium-driver"),
     ("node", "nodejs"),
     ("fc-list", "fonts-noto-cjk"),
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
 ];
 
 /// Who may import whom, by crate; a path down the list of DESIGN.md's section 4.
-const IMPORTS: [(&str, &[&str]); 11] = [
+const IMPORTS: [(&str, &[&str]); 12] = [
     ("model", &[]),
     ("crypto", &["model"]),
     ("ledger", &["model", "crypto"]),
@@ -33,12 +35,13 @@ const IMPORTS: [(&str, &[&str]); 11] = [
     ("flow", &["model", "crypto", "ledger", "proof", "chain", "gateway", "identity"]),
     ("node", &["model", "crypto", "ledger", "proof", "chain", "identity", "gateway", "flow"]),
     ("tongban", &["model", "crypto", "ledger", "proof", "chain", "identity", "gateway", "flow", "node"]),
+    ("sim", &["model", "crypto", "ledger", "proof", "chain", "identity", "gateway", "flow"]),
     ("xtask", &[]),
 ];
 
 /// Outside libraries that only some crates may name, by prefix.
 const CONFINED: [(&str, &[&str]); 4] = [
-    ("commonware-", &["chain"]),
+    ("commonware-", &["chain", "sim"]),
     ("sqlx", &["gateway", "node", "tongban"]),
     ("axum", &["node"]),
     ("askama", &["node"]),
@@ -119,8 +122,10 @@ fn test() -> Result<()> {
 }
 
 fn present(program: &str) -> bool {
-    let found =
-        Command::new("sh").args(["-c", &format!("command -v {program}")]).stdout(Stdio::null()).status();
+    let found = Command::new("sh")
+        .args(["-c", &format!("PATH=$PATH:/usr/sbin:/sbin command -v {program}")])
+        .stdout(Stdio::null())
+        .status();
     found.is_ok_and(|s| s.success())
 }
 
@@ -348,7 +353,26 @@ fn soak() -> Result<()> {
             "target/soak-demo",
         ])?;
     }
+    cargo(&["run", "--release", "--locked", "-p", "sim", "--", "--seeds", "10000"])?;
     fuzz()?;
-    run(&["bench", "ledger", "--seconds", "60"])?;
-    run(&["bench", "ledger", "--seconds", "60", "--rate", "200"])
+    for suite in ["international", "national"] {
+        run(&[
+            "demo",
+            "--headless",
+            "--cases",
+            "100",
+            "--suite",
+            suite,
+            "--port",
+            "0",
+            "--data",
+            "target/soak-demo",
+        ])?;
+        for validators in ["4", "7", "16"] {
+            run(&["bench", "ledger", "--seconds", "60", "--suite", suite, "--validators", validators])?;
+        }
+        run(&["bench", "ledger", "--seconds", "60", "--suite", suite, "--down", "1"])?;
+        run(&["bench", "ledger", "--seconds", "60", "--suite", suite, "--rate", "200"])?;
+    }
+    Ok(())
 }

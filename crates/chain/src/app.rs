@@ -1,11 +1,14 @@
 //! The engine's application: builds blocks from the pool and checks others' blocks, by the ledger's rules.
 
 use crate::{
-    block::{Admitted, Block, Ctx, D, Entry, engine_digest, leaves, our_digest},
+    block::{Admitted, Block, Ctx, D, Entry, end_hash, engine_digest, event_root, our_digest},
     handle::Shared,
     pool::Pool,
+    rosters::{Known, Trail, trail_of},
+    scheme::Scheme,
+    tree::TreeHash,
 };
-use commonware_consensus::{Handoff, marshal::ancestry::Ancestry, simplex::scheme::ed25519::Scheme};
+use commonware_consensus::{Handoff, marshal::ancestry::Ancestry};
 use commonware_cryptography::{Digested, Digestible as _};
 use commonware_glue::stateful::{
     Application, Finality, Input, Proposed,
@@ -19,15 +22,11 @@ use commonware_storage::{
     translator::EightCap,
 };
 use commonware_utils::{non_empty_range, range::NonEmptyRange};
-use futures::StreamExt as _;
-use ledger::{BlockContext, Overlay, first_reads};
-use model::{Digest, Header, merkle};
+use futures::{Stream, StreamExt as _};
+use ledger::{BlockContext, Missing, Overlay, first_reads};
+use model::{Digest, EpochEnd, Header};
 use rand_core::CryptoRng;
-use std::{
-    collections::HashSet,
-    sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::HashSet, marker::PhantomData, sync::Arc, time::Duration};
 
 /// The longest record of the state, in bytes.
 pub(crate) const RECORD_BYTES_MAX: usize = 128 * 1024;
@@ -43,34 +42,29 @@ const DRIFT_MS_MAX: u64 = 2_000;
 /// No ledger stands still for longer than this between two blocks: ten years.
 const PAUSE_MS_MAX: u64 = 10 * 365 * 86_400_000;
 
-/// The authenticated state database.
-pub(crate) type Qmdb<E> =
-    variable::Db<mmr::Family, E, D, Vec<u8>, commonware_cryptography::Sha256, EightCap, 32, Sequential>;
+/// The authenticated state database, on the hash of the suite.
+pub(crate) type Qmdb<E, H> = variable::Db<mmr::Family, E, D, Vec<u8>, H, EightCap, 32, Sequential>;
 /// An operation of its log.
 pub(crate) type Op = Operation<mmr::Family, D, Vec<u8>>;
 /// As the engine holds it.
-pub(crate) type Dbs<E> = SharedDb<Qmdb<E>>;
-type Batches<E> = <Dbs<E> as DatabaseSet<E>>::Unmerkleized;
-type Merkleized<E> = <Dbs<E> as DatabaseSet<E>>::Merkleized;
-
-/// Milliseconds since 1970 by this machine's clock.
-pub(crate) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
-}
+pub(crate) type Dbs<E, H> = SharedDb<Qmdb<E, H>>;
+type Batches<E, H> = <Dbs<E, H> as DatabaseSet<E>>::Unmerkleized;
+type Merkleized<E, H> = <Dbs<E, H> as DatabaseSet<E>>::Merkleized;
 
 /// What the engine can run on.
-pub(crate) trait Engine: Spawner + StorageContext + CryptoRng + Clock {}
+pub trait Engine: Spawner + StorageContext + CryptoRng + Clock {}
 impl<E: Spawner + StorageContext + CryptoRng + Clock> Engine for E {}
 
 /// The block everything starts from.
-pub(crate) fn genesis_block<E: Engine>(shared: &Shared) -> Block {
-    let target = <Dbs<E> as DatabaseSet<E>>::initial_sync_targets();
+pub(crate) fn genesis_block<E: Engine, H: TreeHash>(shared: &Shared) -> Block {
+    let target = <Dbs<E, H> as DatabaseSet<E>>::initial_sync_targets();
     let rules = &shared.rules;
+    let first = shared.rosters.of(0).expect("the genesis' roster is known");
     let header = Header {
         chain: Digest(rules.chain.0),
         epoch: 0,
         view: 0,
-        leader: rules.genesis.validators()[0].0,
+        leader: first.roster.validators()[0].node_key.0,
         parent_view: 0,
         parent: Digest::default(),
         height: 0,
@@ -79,37 +73,63 @@ pub(crate) fn genesis_block<E: Engine>(shared: &Shared) -> Block {
         log_root: our_digest(&target.root),
         log_start: *target.range.start(),
         log_end: *target.range.end(),
-        event_root: merkle::root(crypto::sha256, &[]),
+        event_root: event_root(rules.suite(), &[]),
+        roster: first.hash,
+        epoch_end: Digest::default(),
     };
-    Block::from_header(header).expect("a genesis has valid keys")
+    Block::from_header(rules.suite(), header).expect("a genesis has valid keys")
 }
 
 /// The application.
-#[derive(Clone)]
-pub(crate) struct App {
+pub(crate) struct App<H> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) genesis: Block,
+    hash: PhantomData<H>,
 }
 
-impl App {
+impl<H> Clone for App<H> {
+    fn clone(&self) -> Self {
+        Self::new(self.shared.clone(), self.genesis.clone())
+    }
+}
+
+/// What a block's commands come to.
+pub(crate) struct Executed<E: Engine, H: TreeHash> {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) end: Option<EpochEnd>,
+    pub(crate) merkleized: Merkleized<E, H>,
+}
+
+impl<H> App<H> {
+    pub(crate) fn new(shared: Arc<Shared>, genesis: Block) -> Self {
+        Self { shared, genesis, hash: PhantomData }
+    }
+
     /// Whether a command was ordered in a block that is final here, and so will never be ordered again.
     fn is_final(&self, position: &[u8]) -> bool {
         model::decode::<ledger::Position>(position).is_ok_and(|p| p.height <= self.shared.height())
     }
 
-    /// Decides commands on the state of the parent. `None` where one is already ordered and `skip` is false.
-    async fn execute<E: Engine>(
+    /// Decides commands on the state of the parent, and ends the epoch where `trail` says what came before in it. `None`
+    /// where a command is already ordered and `skip` is false.
+    pub(crate) async fn execute<E: Engine>(
         &self,
-        block: BlockContext,
+        block: BlockContext<'_>,
         commands: Vec<Arc<Admitted>>,
-        mut batches: Batches<E>,
+        mut batches: Batches<E, H>,
+        trail: Option<Trail>,
         skip: bool,
-    ) -> Option<(Vec<Entry>, Merkleized<E>)> {
-        let mut overlay = Overlay::default();
+    ) -> Option<Executed<E, H>>
+    where
+        H: TreeHash,
+    {
+        let suite = self.shared.rules.suite();
+        let position = |id| ledger::Key::Command(id).digest(suite);
+        let mut overlay = Overlay::new(suite);
         let mut keys = Vec::with_capacity(commands.len() * 3);
         for command in &commands {
-            keys.push(engine_digest(&ledger::Key::Command(command.id).digest()));
-            keys.extend(first_reads(&command.signed.command).iter().map(|k| engine_digest(&k.digest())));
+            keys.push(engine_digest(&position(command.id)));
+            keys.extend(first_reads(&command.signed.command).iter().map(|k| engine_digest(&k.digest(suite))));
         }
         keys.sort_unstable();
         keys.dedup();
@@ -121,13 +141,12 @@ impl App {
         let mut entries = Vec::with_capacity(commands.len());
         let mut seen = HashSet::with_capacity(commands.len());
         for command in commands {
-            let ordered = overlay.has(&ledger::Key::Command(command.id).digest());
-            if ordered || !seen.insert(command.id) {
+            let place = position(command.id);
+            if overlay.has(&place) || !seen.insert(command.id) {
                 if !skip {
                     return None;
                 }
-                if overlay.peek(&ledger::Key::Command(command.id).digest()).is_some_and(|p| self.is_final(p))
-                {
+                if overlay.peek(&place).is_some_and(|p| self.is_final(p)) {
                     self.shared.pool.settle(std::iter::once(&command));
                 }
                 continue;
@@ -137,36 +156,70 @@ impl App {
                 match self.shared.rules.apply(&mut overlay, block, index, command.id, &command.signed.command)
                 {
                     Ok(outcome) => break outcome,
-                    Err(missing) => {
-                        let digest = missing.0.digest();
-                        let record = batches
-                            .get(&engine_digest(&digest))
-                            .await
-                            .expect("the state database can be read");
-                        overlay.insert(digest, record);
-                    }
+                    Err(missing) => fetch::<E, H>(&batches, &mut overlay, suite, &missing).await,
                 }
             };
             let outcome_bytes = model::encode(&outcome);
             entries.push(Entry { command, outcome, outcome_bytes });
         }
+        let mut end = None;
+        if let Some(trail) = trail {
+            let blocks = trail.root(&self.shared.rules);
+            while end.is_none() {
+                match self.shared.rules.end_epoch(&mut overlay, block, blocks, trail.before) {
+                    Ok(ended) => end = Some(ended),
+                    Err(missing) => fetch::<E, H>(&batches, &mut overlay, suite, &missing).await,
+                }
+            }
+        }
         for (key, record) in overlay.into_writes() {
             batches = batches.write(engine_digest(&key), Some(record));
         }
-        Some((entries, batches.merkleize().await.expect("the state database can be merkleized")))
+        let merkleized = batches.merkleize().await.expect("the state database can be merkleized");
+        Some(Executed { entries, end, merkleized })
+    }
+
+    /// The trail of a parent whose child ends an epoch.
+    async fn trail(
+        &self,
+        height: u64,
+        parent: &Block,
+        ancestry: impl Stream<Item = Digested<Block>> + Unpin,
+    ) -> Option<Option<Trail>> {
+        let rules = &self.shared.rules;
+        if !rules.genesis.ends_epoch(height) {
+            return Some(None);
+        }
+        trail_of(rules, &self.shared.trails, parent, ancestry).await.map(Some)
+    }
+
+    /// The roster of an epoch; it was named by the last block before it.
+    pub(crate) fn roster(&self, epoch: u64) -> Arc<Known> {
+        self.shared.rosters.of(epoch).expect("an epoch's blocks come after the block that names its roster")
     }
 }
 
-impl<E: Engine> Application<E> for App {
+async fn fetch<E: Engine, H: TreeHash>(
+    batches: &Batches<E, H>,
+    overlay: &mut Overlay,
+    suite: model::Suite,
+    missing: &Missing,
+) {
+    let digest = missing.0.digest(suite);
+    let record = batches.get(&engine_digest(&digest)).await.expect("the state database can be read");
+    overlay.insert(digest, record);
+}
+
+impl<E: Engine, H: TreeHash> Application<E> for App<H> {
     type SigningScheme = Scheme;
     type Context = Ctx;
     type Block = Block;
-    type Databases = Dbs<E>;
+    type Databases = Dbs<E, H>;
     type Captured = ();
     type Provider = Pool;
     type Input = ();
 
-    fn sync_targets(block: &Block) -> <Dbs<E> as DatabaseSet<E>>::SyncTargets {
+    fn sync_targets(block: &Block) -> <Dbs<E, H> as DatabaseSet<E>>::SyncTargets {
         let range: NonEmptyRange<mmr::Location> = non_empty_range!(
             mmr::Location::new(block.header.log_start),
             mmr::Location::new(block.header.log_end)
@@ -182,20 +235,26 @@ impl<E: Engine> Application<E> for App {
         &mut self,
         (_, context): (E, Ctx),
         ancestry: impl Ancestry<Block>,
-        batches: Batches<E>,
+        batches: Batches<E, H>,
         input: Input<(), Pool>,
     ) -> Option<Proposed<Self, E>> {
         let mut ancestry = Box::pin(ancestry);
         let parent = ancestry.next().await?;
         let parent = parent.inner();
-        let (height, time_ms) = (parent.header.height + 1, now_ms().max(parent.header.time_ms));
-        let commands = input.provider.draw(parent.header.height, self.shared.height());
-        let (entries, merkleized) =
-            self.execute::<E>(BlockContext { height, time_ms }, commands, batches, true).await?;
+        let suite = self.shared.rules.suite();
+        let (height, time_ms) =
+            (parent.header.height + 1, self.shared.host.now_ms().max(parent.header.time_ms));
+        let epoch = context.round.epoch().get();
+        let known = self.roster(epoch);
+        let trail = self.trail(height, parent, ancestry).await?;
+        let commands = input.provider.draw(&known.roster, parent.header.height, self.shared.height());
+        let block = BlockContext { height, time_ms, roster: &known.roster };
+        let Executed { entries, end, merkleized } =
+            self.execute::<E>(block, commands, batches, trail, true).await?;
         let bounds = merkleized.bounds();
         let header = Header {
             chain: Digest(self.shared.rules.chain.0),
-            epoch: context.round.epoch().get(),
+            epoch,
             view: context.round.view().get(),
             leader: context.leader.as_ref().try_into().expect("a public key has 32 bytes"),
             parent_view: context.parent.0.get(),
@@ -206,52 +265,72 @@ impl<E: Engine> Application<E> for App {
             log_root: our_digest(&merkleized.ops_root()),
             log_start: *merkleized.sync_boundary(),
             log_end: *bounds.tip.size,
-            event_root: merkle::root(crypto::sha256, &leaves(&entries)),
+            event_root: event_root(suite, &entries),
+            roster: known.hash,
+            epoch_end: end_hash(suite, end.as_ref()),
         };
         self.shared.pool.carried(height, entries.iter().map(|e| e.command.id));
-        Some(Proposed { block: Block::new(header, context, entries), merkleized })
+        let block = Block::new(suite, header, context, end, entries);
+        self.shared.note_trail(&block);
+        Some(Proposed { block, merkleized })
     }
 
     async fn process(
         &mut self,
         (runtime, _): (E, Ctx),
         ancestry: impl Ancestry<Block>,
-        batches: Batches<E>,
+        batches: Batches<E, H>,
         finality: Finality,
-    ) -> Option<Merkleized<E>> {
+    ) -> Option<Merkleized<E, H>> {
         let mut ancestry = Box::pin(ancestry);
         let block = ancestry.next().await?;
         let block = block.inner();
         let header = &block.header;
+        let rules = &self.shared.rules;
+        let known = self.roster(header.epoch);
         let commands: Vec<_> = block.entries.iter().map(|e| e.command.clone()).collect();
-        if finality == Finality::Candidate {
+        let ends = rules.genesis.ends_epoch(header.height);
+        let mut trail = None;
+        if finality == Finality::Candidate || ends {
             let parent = ancestry.next().await?;
             let parent = parent.inner();
-            let fits = header.chain.0 == self.shared.rules.chain.0
+            let fits = header.chain.0 == rules.chain.0
                 && header.height == parent.header.height + 1
+                && header.epoch == rules.genesis.epoch_of(header.height)
+                && header.roster == known.hash
+                && block.end.is_some() == ends
                 && header.time_ms >= parent.header.time_ms
                 && header.time_ms <= parent.header.time_ms.saturating_add(PAUSE_MS_MAX);
-            if !fits || !self.shared.pool.verify(&commands) {
+            if !fits {
                 return None;
             }
-            while header.time_ms > now_ms() + DRIFT_MS_MAX {
+            trail = self.trail(header.height, parent, ancestry).await?;
+        }
+        if finality == Finality::Candidate {
+            if !self.shared.pool.verify(&known.roster, &commands) {
+                return None;
+            }
+            while header.time_ms > self.shared.host.now_ms() + DRIFT_MS_MAX && !model::planted("any_time") {
                 runtime.sleep(Duration::from_millis(50)).await;
             }
         }
-        let context = BlockContext { height: header.height, time_ms: header.time_ms };
-        let (entries, merkleized) = self.execute::<E>(context, commands, batches, false).await?;
-        let same = entries.iter().zip(block.entries.iter()).all(|(a, b)| a.outcome_bytes == b.outcome_bytes);
+        let context = BlockContext { height: header.height, time_ms: header.time_ms, roster: &known.roster };
+        let Executed { entries, end, merkleized } =
+            self.execute::<E>(context, commands, batches, trail, false).await?;
+        let same = entries.iter().zip(block.entries.iter()).all(|(a, b)| a.outcome_bytes == b.outcome_bytes)
+            && end.as_ref() == block.end.as_deref();
         if !same || our_digest(&merkleized.root()) != header.state_root {
             return None;
         }
         self.shared.pool.carried(header.height, block.entries.iter().map(|e| e.command.id));
         self.shared.note_block();
+        self.shared.note_trail(block);
         Some(merkleized)
     }
 
-    async fn capture(&mut self, _: (E, Ctx), _: &Block, _: &Merkleized<E>, _: Reader<Qmdb<E>>) {}
+    async fn capture(&mut self, _: (E, Ctx), _: &Block, _: &Merkleized<E, H>, _: Reader<Qmdb<E, H>>) {}
 
-    async fn finalized(&mut self, _: (E, Ctx), block: &Block, (): (), _: Reader<Qmdb<E>>) {
+    async fn finalized(&mut self, _: (E, Ctx), block: &Block, (): (), _: Reader<Qmdb<E, H>>) {
         self.shared.finalized(block);
     }
 }
@@ -285,17 +364,20 @@ where
         ancestry: impl Ancestry<Block>,
         (): (),
     ) -> Option<Digested<Block>> {
-        let begun = Instant::now();
+        let begun = self.shared.host.steady();
         loop {
             let arrived = self.shared.pool.arrived.notified();
             let fresh = self.shared.pool.fresh(self.shared.height());
-            let waited = begun.elapsed();
+            let waited = self.shared.host.steady().saturating_sub(begun);
             let since_block = self.shared.since_block();
-            if fresh >= BUSY || waited >= HEARTBEAT || (fresh > 0 && since_block >= BLOCK_INTERVAL) {
+            // an adopted change waits for the end of the epoch: then blocks come as fast as they can
+            let due = waited >= HEARTBEAT || self.shared.hurries();
+            if fresh >= BUSY || due || (fresh > 0 && since_block >= BLOCK_INTERVAL) {
                 break;
             }
             let wait = if fresh > 0 { BLOCK_INTERVAL - since_block } else { HEARTBEAT - waited };
             tokio::select! {
+                biased;
                 () = arrived, if fresh == 0 => {}
                 () = runtime.sleep(wait) => {}
             }

@@ -1,19 +1,34 @@
 //! What the rest of a node sees of the ledger: submit, follow, read, prove.
 
 use crate::{
-    block::{Admitted, Block, leaves},
+    Host, Level,
+    block::{Admitted, Block, D, leaves},
     pool::{Pool, Rejected},
+    rosters::{Rosters, Trails},
+    scheme::{Certificate, Scheme, Signature},
+    shelf::Shelf,
 };
 use bytes::Bytes;
+use commonware_consensus::{
+    simplex::types::{Finalization, Proposal},
+    types::{Epoch, Round, View},
+};
+use commonware_cryptography::certificate::Signers;
+use commonware_utils::Participant;
 use ledger::{Key, Position, Rules};
 use model::*;
-use proof::{EventProof, Finality, Role, Vote};
+use proof::{Checkpoint, End, EventProof, Finality, Link, Linked, Role, RosterChange, Vote};
 use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
+use tracing::error;
 
 /// How many final blocks are kept in memory for followers.
 const RECENT: usize = 512;
@@ -33,6 +48,20 @@ pub enum ChainError {
     /// No such command, or not final here yet.
     #[error("no such command is final on this node")]
     Unknown,
+}
+
+/// Why nothing is pruned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PruneError {
+    /// The node has no archive.
+    #[error("this node has no archive: name one as `archive` in node.toml and start it again")]
+    NoArchive,
+    /// The archive cannot be read.
+    #[error("the archive {0} cannot be read: {1}")]
+    Archive(String, String),
+    /// The engine has stopped.
+    #[error("the ledger's engine has stopped")]
+    Stopped,
 }
 
 /// A sealed message from another department's node, off the ledger.
@@ -61,6 +90,7 @@ pub(crate) enum Request {
     Block(u64, oneshot::Sender<Option<Block>>),
     Finality(u64, oneshot::Sender<Option<Finality>>),
     Record(Digest, oneshot::Sender<Option<Vec<u8>>>),
+    Prune(u64),
     Metrics(oneshot::Sender<String>),
     Tell(Vec<Arc<Admitted>>),
     Post(DepartmentId, Bytes),
@@ -71,39 +101,88 @@ pub(crate) enum Request {
 pub(crate) struct Shared {
     pub(crate) rules: Rules,
     pub(crate) pool: Pool,
-    head: watch::Sender<u64>,
+    pub(crate) host: Host,
+    head: Level,
+    /// The height again, which closing does not change.
+    height: Level,
+    /// The newest epoch whose roster is known.
+    pub(crate) epoch: Level,
+    /// Whether a change waits for the end of the epoch: then leaders do not wait with blocks until it ends.
+    hurry: AtomicBool,
+    /// Whether this node votes in the epoch it is in.
+    votes: AtomicBool,
+    /// Where this node's archive lies, or will; and the archive, once it is there.
+    pub(crate) archive: OnceLock<PathBuf>,
+    pub(crate) shelf: OnceLock<Shelf>,
+    pub(crate) rosters: Arc<Rosters>,
+    pub(crate) trails: Mutex<Trails>,
     recent: Mutex<VecDeque<Block>>,
-    waiters: Mutex<HashMap<CommandId, Vec<oneshot::Sender<Event>>>>,
-    last_block: Mutex<Instant>,
+    waiters: Mutex<BTreeMap<CommandId, Vec<oneshot::Sender<Event>>>>,
+    last_block: Mutex<Duration>,
 }
 
 impl Shared {
-    pub(crate) fn new(rules: Rules) -> Self {
+    pub(crate) fn new(rules: Rules, host: Host) -> Self {
         Self {
-            pool: Pool::new(rules.clone()),
+            pool: Pool::new(rules.clone(), host.clone()),
+            rosters: Arc::new(Rosters::new(&rules)),
             rules,
-            head: watch::Sender::new(0),
+            head: Level::default(),
+            height: Level::default(),
+            epoch: Level::default(),
+            hurry: AtomicBool::new(false),
+            votes: AtomicBool::new(false),
+            archive: OnceLock::new(),
+            shelf: OnceLock::new(),
+            trails: Mutex::default(),
             recent: Mutex::default(),
             waiters: Mutex::default(),
-            last_block: Mutex::new(Instant::now()),
+            last_block: Mutex::new(host.steady()),
+            host,
         }
     }
 
     pub(crate) fn height(&self) -> u64 {
-        *self.head.borrow()
+        self.height.get()
     }
 
     pub(crate) fn note_block(&self) {
-        *self.last_block.lock().expect("no holder panics") = Instant::now();
+        *self.last_block.lock().expect("no holder panics") = self.host.steady();
     }
 
     pub(crate) fn since_block(&self) -> Duration {
-        self.last_block.lock().expect("no holder panics").elapsed()
+        self.host.steady().saturating_sub(*self.last_block.lock().expect("no holder panics"))
+    }
+
+    pub(crate) fn hurries(&self) -> bool {
+        self.hurry.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn note_voting(&self, votes: bool) {
+        self.votes.store(votes, Ordering::SeqCst);
+    }
+
+    /// Takes note of a block for the trail of its epoch.
+    pub(crate) fn note_trail(&self, block: &Block) {
+        self.trails.lock().expect("no holder panics").note(&self.rules, &block.header, block.hash());
+    }
+
+    /// Learns the roster an epoch's last block names.
+    pub(crate) fn learn(&self, last: &Block) {
+        let Some(end) = &last.end else { return };
+        let next = last.header.epoch + 1;
+        self.rosters.learn(&self.rules, next, &end.roster);
+        self.hurry.store(false, Ordering::SeqCst);
+        self.epoch.raise(next);
     }
 
     /// Takes note of a final block. May be called again for the same block after a restart.
     pub(crate) fn finalized(&self, block: &Block) {
         let height = block.header.height;
+        if block.entries.iter().any(|e| matches!(e.outcome, Outcome::Accepted(Fact::Adopted(_)))) {
+            self.hurry.store(true, Ordering::SeqCst);
+        }
+        self.learn(block);
         self.pool.settle(block.entries.iter().map(|e| &e.command));
         {
             let mut recent = self.recent.lock().expect("no holder panics");
@@ -126,11 +205,15 @@ impl Shared {
                 });
             }
         }
-        self.head.send_if_modified(|head| {
-            let grew = height > *head;
-            *head = height.max(*head);
-            grew
-        });
+        self.height.raise(height);
+        self.head.raise(height);
+    }
+
+    /// The engine has stopped: whoever waits for it learns so.
+    pub(crate) fn close(&self) {
+        self.head.close();
+        self.epoch.close();
+        self.waiters.lock().expect("no holder panics").clear();
     }
 
     fn recent(&self, height: u64) -> Option<Block> {
@@ -152,6 +235,15 @@ fn event(block: &Block, index: usize) -> Event {
     }
 }
 
+pub(crate) fn events_of(block: &Block) -> BlockEvents {
+    BlockEvents {
+        height: block.header.height,
+        time_ms: block.header.time_ms,
+        hash: block.hash(),
+        events: (0..block.entries.len()).map(|i| event(block, i)).collect(),
+    }
+}
+
 /// A handle on this node's ledger. Cloning is cheap.
 #[derive(Clone)]
 pub struct Chain {
@@ -163,6 +255,22 @@ impl Chain {
     /// The rules: chain ID and genesis.
     pub fn rules(&self) -> &Rules {
         &self.shared.rules
+    }
+
+    /// The roster in force, and its epoch.
+    pub fn roster(&self) -> (u64, Arc<Roster>) {
+        let (epoch, known) = self.shared.rosters.newest();
+        (epoch, known.roster.clone())
+    }
+
+    /// Whether this node votes in the epoch it is in: not where it is no validator, or lost its record of votes.
+    pub fn votes(&self) -> bool {
+        self.shared.votes.load(Ordering::SeqCst)
+    }
+
+    /// Waits until an epoch is reached; false where the engine stopped instead.
+    pub async fn epoch_reached(&self, epoch: u64) -> bool {
+        self.shared.epoch.reached(epoch).await
     }
 
     /// The height of the newest block this node knows to be final.
@@ -179,7 +287,8 @@ impl Chain {
     /// twice is harmless: the ledger orders it once.
     pub fn submit(&self, commands: Vec<Bytes>) -> Vec<Result<CommandId, Rejected>> {
         let decoded = commands.into_iter().map(Admitted::decode).collect();
-        let verdicts = self.shared.pool.admit(decoded, crate::app::now_ms(), true);
+        let (_, known) = self.shared.rosters.newest();
+        let verdicts = self.shared.pool.admit(&known.roster, decoded, self.shared.host.now_ms(), true);
         let told: Vec<_> = verdicts.iter().filter_map(|v| v.as_ref().ok().cloned()).collect();
         if !told.is_empty() {
             let _ = self.requests.send(Request::Tell(told));
@@ -193,6 +302,9 @@ impl Chain {
         commands: Vec<Bytes>,
         patience: Duration,
     ) -> Vec<Result<Event, ChainError>> {
+        if self.requests.is_closed() {
+            return commands.iter().map(|_| Err(ChainError::Stopped)).collect();
+        }
         let decoded: Vec<_> = commands.iter().map(|c| Admitted::decode(c.clone()).map(|a| a.id)).collect();
         let mut waiting = Vec::with_capacity(commands.len());
         {
@@ -206,51 +318,89 @@ impl Chain {
             }
         }
         let verdicts = self.submit(commands);
-        let deadline = tokio::time::Instant::now() + patience;
+        let deadline = self.shared.host.steady() + patience;
         let mut results = Vec::with_capacity(verdicts.len());
         for (verdict, receiver) in verdicts.into_iter().zip(waiting) {
             results.push(match verdict {
                 Err(rejected) => Err(rejected.into()),
-                Ok(id) => match tokio::time::timeout_at(deadline, receiver).await {
-                    Ok(Ok(event)) => Ok(event),
-                    Ok(Err(_)) => Err(ChainError::Stopped),
+                Ok(id) => match self.shared.host.timeout(self.left(deadline), receiver).await {
+                    Some(Ok(event)) => Ok(event),
+                    Some(Err(_)) => Err(ChainError::Stopped),
                     // ordered before this call, perhaps: then it is on record
-                    Err(_) => self.event(id).await.map_err(|_| ChainError::TimedOut(patience)),
+                    None => self.event(id).await.map_err(|_| ChainError::TimedOut(patience)),
                 },
             });
         }
         results
     }
 
+    fn left(&self, deadline: Duration) -> Duration {
+        deadline.saturating_sub(self.shared.host.steady())
+    }
+
+    /// Time and tasks of this node.
+    pub fn host(&self) -> &Host {
+        &self.shared.host
+    }
+
     /// The events from a height on, block by block, each block once and in order.
     pub fn events(&self, from: u64) -> Events {
-        Events { chain: self.clone(), head: self.shared.head.subscribe(), next: from.max(1) }
+        Events { chain: self.clone(), next: from.max(1) }
     }
 
     /// Waits until a height is final here.
     pub async fn reached(&self, height: u64) {
-        let mut head = self.shared.head.subscribe();
-        let _ = head.wait_for(|h| *h >= height).await;
+        self.shared.head.reached(height).await;
     }
 
-    async fn block(&self, height: u64) -> Result<Block, ChainError> {
+    pub(crate) async fn block(&self, height: u64) -> Result<Block, ChainError> {
         if let Some(block) = self.shared.recent(height) {
             return Ok(block);
         }
         let (sender, receiver) = oneshot::channel();
         self.requests.send(Request::Block(height, sender)).map_err(|_| ChainError::Stopped)?;
-        receiver.await.map_err(|_| ChainError::Stopped)?.ok_or(ChainError::Unknown)
+        match receiver.await.map_err(|_| ChainError::Stopped)? {
+            Some(block) => Ok(block),
+            None => self.shelved(height).map(|(block, _)| block).ok_or(ChainError::Unknown),
+        }
+    }
+
+    /// A block that was pruned here, from the archive.
+    fn shelved(&self, height: u64) -> Option<(Block, Option<Finality>)> {
+        let shelf = self.shared.shelf.get()?;
+        shelf.read(height).unwrap_or_else(|e| {
+            error!(height, archive = %shelf.path().display(), error = %e, "a pruned block cannot be read from the archive");
+            None
+        })
+    }
+
+    /// Up to which height, exclusive, blocks below a height can be pruned: as far as the archive holds them, and never the epoch
+    /// under way and the one before.
+    pub fn prunable(&self, below: u64) -> Result<u64, PruneError> {
+        let path = self.shared.archive.get().ok_or(PruneError::NoArchive)?;
+        let failed = |e: std::io::Error| PruneError::Archive(path.display().to_string(), e.to_string());
+        if self.shared.shelf.get().is_none() {
+            let opened = Shelf::open(path, self.shared.rules.clone()).map_err(failed)?;
+            let _ = self.shared.shelf.set(opened);
+        }
+        let shelf = self.shared.shelf.get().expect("just set");
+        shelf.refresh().map_err(failed)?;
+        let genesis = &self.shared.rules.genesis;
+        let kept_from = genesis.epoch_of(self.height()).saturating_sub(1) * genesis.epoch_blocks;
+        Ok(below.min(kept_from).min(shelf.height() + 1))
+    }
+
+    /// Prunes blocks below a height from this node's folder, as far as they can be: they are read from the archive from now on.
+    /// Returns the height below which it prunes.
+    pub fn prune(&self, below: u64) -> Result<u64, PruneError> {
+        let below = self.prunable(below)?;
+        self.requests.send(Request::Prune(below)).map_err(|_| PruneError::Stopped)?;
+        Ok(below)
     }
 
     /// The events of one final block.
     pub async fn block_events(&self, height: u64) -> Result<BlockEvents, ChainError> {
-        let block = self.block(height).await?;
-        Ok(BlockEvents {
-            height,
-            time_ms: block.header.time_ms,
-            hash: crypto::header_hash(&block.header),
-            events: (0..block.entries.len()).map(|i| event(&block, i)).collect(),
-        })
+        Ok(events_of(&self.block(height).await?))
     }
 
     /// The event of a final command.
@@ -267,7 +417,9 @@ impl Chain {
     /// Reads a record of the state.
     pub async fn record<T: borsh::BorshDeserialize>(&self, key: &Key) -> Result<Option<T>, ChainError> {
         let (sender, receiver) = oneshot::channel();
-        self.requests.send(Request::Record(key.digest(), sender)).map_err(|_| ChainError::Stopped)?;
+        self.requests
+            .send(Request::Record(key.digest(self.shared.rules.suite()), sender))
+            .map_err(|_| ChainError::Stopped)?;
         let bytes = receiver.await.map_err(|_| ChainError::Stopped)?;
         Ok(bytes.map(|b| decode(&b).expect("the state holds only what the ledger encoded")))
     }
@@ -276,15 +428,14 @@ impl Chain {
     pub async fn prove(&self, id: CommandId, role: Role) -> Result<EventProof, ChainError> {
         let position = self.position(id).await?;
         let block = self.block(position.height).await?;
-        let leaves = leaves(&block.entries);
+        let suite = self.shared.rules.suite();
+        let leaves = leaves(suite, &block.entries);
         let index = position.index as usize;
         let entry = &block.entries[index];
         let mut walk = Vec::new();
         let mut height = position.height;
         let finality = loop {
-            let (sender, receiver) = oneshot::channel();
-            self.requests.send(Request::Finality(height, sender)).map_err(|_| ChainError::Stopped)?;
-            if let Some(finality) = receiver.await.map_err(|_| ChainError::Stopped)? {
+            if let Some(finality) = self.finality(height).await? {
                 break finality;
             }
             height += 1;
@@ -297,11 +448,104 @@ impl Chain {
             outcome: entry.outcome_bytes.clone(),
             index: position.index,
             size: block.entries.len() as u32,
-            path: merkle::path(crypto::sha256, &leaves, index),
+            path: merkle::path(crypto::tree(suite), &leaves, index),
             header: encode(&block.header),
             walk,
             finality,
         })
+    }
+
+    /// The first epoch of the roster that is in force in an epoch.
+    async fn roster_since(&self, epoch: u64) -> Result<u64, ChainError> {
+        if let Some(known) = self.shared.rosters.of(epoch) {
+            return Ok(known.roster.epoch);
+        }
+        let last = self.block(self.shared.rules.genesis.last_of(epoch - 1)).await?;
+        last.end.as_ref().map(|end| end.roster.epoch).ok_or(ChainError::Unknown)
+    }
+
+    /// Every change of the roster up to an epoch, as receipts carry them.
+    pub async fn roster_changes(&self, epoch: u64) -> Result<Vec<RosterChange>, ChainError> {
+        let mut changes = Vec::new();
+        let mut since = self.roster_since(epoch).await?;
+        while since > 0 {
+            let height = self.shared.rules.genesis.last_of(since - 1);
+            let last = self.block(height).await?;
+            let finality = self.finality(height).await?.ok_or(ChainError::Unknown)?;
+            let end = last.end.as_ref().ok_or(ChainError::Unknown)?;
+            changes.push(RosterChange {
+                header: encode(&last.header),
+                finality,
+                roster: encode(&end.roster),
+                blocks: end.blocks,
+                past: end.past,
+            });
+            since = self.roster_since(since - 1).await?;
+        }
+        changes.reverse();
+        Ok(changes)
+    }
+
+    /// The last header of an epoch, and what it sums up.
+    async fn end_of(&self, epoch: u64) -> Result<(Header, End), ChainError> {
+        let last = self.block(self.shared.rules.genesis.last_of(epoch)).await?;
+        let end = last.end.as_ref().ok_or(ChainError::Unknown)?;
+        let roster = crypto::roster_hash(self.shared.rules.suite(), &end.roster);
+        Ok((last.header.clone(), End { roster, blocks: end.blocks, past: end.past }))
+    }
+
+    /// The last header of the newest epoch that is over, to be published elsewhere; `None` in the first epoch.
+    pub async fn checkpoint(&self) -> Result<Option<Checkpoint>, ChainError> {
+        let rules = &self.shared.rules;
+        let Some(epoch) = rules.genesis.epoch_of(self.height() + 1).checked_sub(1) else { return Ok(None) };
+        let (header, end) = self.end_of(epoch).await?;
+        let hash = crypto::header_hash(rules.suite(), &header);
+        Ok(Some(Checkpoint { format: 1, chain_id: rules.chain, hash, header: encode(&header), end }))
+    }
+
+    /// Shows that heights come before a checkpoint, which must be this ledger's last header of an epoch.
+    pub async fn link(&self, heights: &[u64], checkpoint: u64) -> Result<Link, ChainError> {
+        let (genesis, suite) = (&self.shared.rules.genesis, self.shared.rules.suite());
+        let tree = crypto::tree(suite);
+        if !genesis.ends_epoch(checkpoint) || heights.iter().any(|height| *height > checkpoint) {
+            return Err(ChainError::Unknown);
+        }
+        let newest = genesis.epoch_of(checkpoint);
+        let mut past = Vec::with_capacity(newest as usize);
+        let leaf = |header: &Header| crypto::header_leaf(suite, &crypto::header_hash(suite, header));
+        for epoch in 0..newest {
+            past.push(leaf(&self.block(genesis.last_of(epoch)).await?.header));
+        }
+        let mut headers = Vec::with_capacity(heights.len());
+        let mut of_epoch: (u64, Vec<Digest>) = (u64::MAX, vec![]);
+        for height in heights {
+            let epoch = genesis.epoch_of(*height);
+            let (last, end) = self.end_of(epoch).await?;
+            let mut in_epoch = vec![];
+            if *height != last.height {
+                let first = epoch * genesis.epoch_blocks;
+                if of_epoch.0 != epoch {
+                    let mut leaves = Vec::with_capacity(genesis.epoch_blocks as usize);
+                    for before in first..last.height {
+                        leaves.push(leaf(&self.block(before).await?.header));
+                    }
+                    of_epoch = (epoch, leaves);
+                }
+                in_epoch = merkle::path(tree, &of_epoch.1, (height - first) as usize);
+            }
+            let in_past = if epoch < newest { merkle::path(tree, &past, epoch as usize) } else { vec![] };
+            headers.push(Linked { height: *height, in_epoch, last: encode(&last), end, in_past });
+        }
+        let (header, _) = self.end_of(newest).await?;
+        Ok(Link { format: 1, checkpoint: crypto::header_hash(suite, &header), headers })
+    }
+
+    /// The finality proof of a height itself, where there is one.
+    pub(crate) async fn finality(&self, height: u64) -> Result<Option<Finality>, ChainError> {
+        let (sender, receiver) = oneshot::channel();
+        self.requests.send(Request::Finality(height, sender)).map_err(|_| ChainError::Stopped)?;
+        let own = receiver.await.map_err(|_| ChainError::Stopped)?;
+        Ok(own.or_else(|| self.shelved(height)?.1))
     }
 
     /// Sends a sealed message to another department's node. It may be lost: whoever needs it asks again.
@@ -330,7 +574,6 @@ impl Chain {
 /// The stream of final blocks.
 pub struct Events {
     chain: Chain,
-    head: watch::Receiver<u64>,
     next: u64,
 }
 
@@ -338,7 +581,9 @@ impl Events {
     /// The next block, waiting for it where it is not final yet.
     pub async fn next(&mut self) -> Result<BlockEvents, ChainError> {
         let next = self.next;
-        self.head.wait_for(|h| *h >= next).await.map_err(|_| ChainError::Stopped)?;
+        if !self.chain.shared.head.reached(next).await {
+            return Err(ChainError::Stopped);
+        }
         let block = self.chain.block_events(next).await?;
         self.next += 1;
         Ok(block)
@@ -346,24 +591,29 @@ impl Events {
 }
 
 /// Finality as receipts carry it.
-pub(crate) fn finality_of(
-    certificate: &commonware_consensus::simplex::types::Finalization<
-        commonware_consensus::simplex::scheme::ed25519::Scheme,
-        crate::block::D,
-    >,
-) -> Option<Finality> {
+pub(crate) fn finality_of(certificate: &Finalization<Scheme, D>) -> Finality {
     let proposal = &certificate.proposal;
     let votes = certificate.certificate.signers.iter().zip(&certificate.certificate.signatures);
-    let votes = votes
-        .map(|(signer, signature)| {
-            let signature: &[u8] = signature.get()?.as_ref();
-            Some(Vote { signer: signer.get(), signature: signature.to_vec() })
-        })
-        .collect::<Option<Vec<_>>>()?;
-    Some(Finality {
+    Finality {
         epoch: proposal.round.epoch().get(),
         view: proposal.round.view().get(),
         parent_view: proposal.parent.get(),
-        votes,
-    })
+        votes: votes.map(|(signer, s)| Vote { signer: signer.get(), signature: s.0.to_vec() }).collect(),
+    }
+}
+
+/// Finality as the engine keeps it.
+pub(crate) fn certificate_of(finality: &Finality, roster: &Roster, payload: D) -> Finalization<Scheme, D> {
+    let signers = finality.votes.iter().map(|vote| Participant::new(vote.signer));
+    let signers = Signers::new(roster.validators().len() as u32, signers);
+    let signature =
+        |vote: &Vote| Signature(vote.signature[..].try_into().expect("a checked vote has 64 bytes"));
+    let round = Round::new(Epoch::new(finality.epoch), View::new(finality.view));
+    Finalization {
+        proposal: Proposal::new(round, View::new(finality.parent_view), payload),
+        certificate: Certificate {
+            signers: signers.expect("checked votes are each a validator's, once"),
+            signatures: finality.votes.iter().map(signature).collect(),
+        },
+    }
 }

@@ -1,12 +1,15 @@
 //! Commands that wait to be ordered: verified once, bounded, drawn fairly from every department.
 
-use crate::block::{Admitted, BLOCK_BYTES_MAX, BLOCK_COMMANDS_MAX};
+use crate::{
+    Host,
+    block::{Admitted, BLOCK_BYTES_MAX, BLOCK_COMMANDS_MAX},
+};
 use ledger::Rules;
-use model::{CommandId, DepartmentId, Digest};
+use model::{CommandId, DepartmentId, Digest, PublicKey, Roster};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::sync::Notify;
 
@@ -58,19 +61,22 @@ struct Queue {
 
 struct Waiting {
     command: Arc<Admitted>,
+    /// The key its signature was verified with.
+    key: PublicKey,
     /// The height of the newest block seen to carry it, where there is one.
     carried_at: Option<u64>,
     /// Submitted here, so this node tells the others again if it is not ordered soon.
     own: bool,
-    since: Instant,
+    since: Duration,
 }
 
 #[derive(Default)]
 struct Inner {
-    waiting: HashMap<CommandId, Waiting>,
+    waiting: BTreeMap<CommandId, Waiting>,
     queues: BTreeMap<DepartmentId, Queue>,
-    verified: HashSet<Digest>,
-    verified_order: VecDeque<Digest>,
+    /// What was verified, and with which key: another roster may give its signer another.
+    verified: HashSet<(Digest, PublicKey)>,
+    verified_order: VecDeque<(Digest, PublicKey)>,
     /// Commands that are final, so that a late copy of one does not wait again.
     done: HashSet<CommandId>,
     done_order: VecDeque<CommandId>,
@@ -82,13 +88,14 @@ struct Inner {
 #[derive(Clone)]
 pub(crate) struct Pool {
     rules: Rules,
+    host: Host,
     inner: Arc<Mutex<Inner>>,
     pub(crate) arrived: Arc<Notify>,
 }
 
 impl Pool {
-    pub(crate) fn new(rules: Rules) -> Self {
-        Self { rules, inner: Arc::default(), arrived: Arc::new(Notify::new()) }
+    pub(crate) fn new(rules: Rules, host: Host) -> Self {
+        Self { rules, host, inner: Arc::default(), arrived: Arc::new(Notify::new()) }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -98,22 +105,25 @@ impl Pool {
     /// Checks commands as one batch and takes in the good ones. One verdict for each, in order.
     pub(crate) fn admit(
         &self,
+        roster: &Roster,
         commands: Vec<Option<Admitted>>,
         now_ms: u64,
         own: bool,
     ) -> Vec<Result<Arc<Admitted>, Rejected>> {
         let mut verdicts: Vec<Result<Arc<Admitted>, Rejected>> = Vec::with_capacity(commands.len());
+        let mut keys = vec![None; commands.len()];
         let mut to_verify = Vec::new();
         {
             let inner = self.lock();
             for (i, command) in commands.into_iter().enumerate() {
                 let checked = command.ok_or(Rejected::Malformed).and_then(|c| {
-                    let key = self.rules.admit(&c.signed).ok_or(Rejected::Foreign)?;
+                    let key = self.rules.admit(roster, &c.signed).ok_or(Rejected::Foreign)?;
                     let expires = c.signed.command.expires_ms;
-                    if expires < now_ms || expires > now_ms + ledger::COMMAND_LIFETIME_MS_MAX {
+                    if expires < now_ms || expires > now_ms.saturating_add(ledger::COMMAND_LIFETIME_MS_MAX) {
                         return Err(Rejected::Expired);
                     }
-                    if !inner.verified.contains(&c.fingerprint) {
+                    keys[i] = Some(key);
+                    if !inner.verified.contains(&(c.fingerprint, key)) {
                         to_verify.push((i, key));
                     }
                     Ok(Arc::new(c))
@@ -125,7 +135,7 @@ impl Pool {
             .iter()
             .map(|(i, key)| (*key, &verdicts[*i].as_ref().expect("only good ones are verified").signed))
             .collect();
-        let good = crypto::verify_commands(&items);
+        let good = verify(&items);
         for ((i, _), good) in to_verify.iter().zip(good) {
             if !good {
                 verdicts[*i] = Err(Rejected::Signature);
@@ -133,9 +143,9 @@ impl Pool {
         }
         let mut inner = self.lock();
         let mut any = false;
-        for verdict in &mut verdicts {
-            let Ok(command) = verdict else { continue };
-            match inner.insert(command.clone(), own) {
+        for (verdict, key) in verdicts.iter_mut().zip(keys) {
+            let (Ok(command), Some(key)) = (&*verdict, key) else { continue };
+            match inner.insert(command.clone(), key, own, self.host.steady()) {
                 Ok(()) => any = true,
                 Err(rejected) => *verdict = Err(rejected),
             }
@@ -148,30 +158,31 @@ impl Pool {
     }
 
     /// Verifies the commands of a peer's block, looking up those this node verified before.
-    pub(crate) fn verify(&self, commands: &[Arc<Admitted>]) -> bool {
+    pub(crate) fn verify(&self, roster: &Roster, commands: &[Arc<Admitted>]) -> bool {
         let mut unknown = Vec::new();
         {
             let inner = self.lock();
             for command in commands {
-                let Some(key) = self.rules.admit(&command.signed) else { return false };
-                if !inner.verified.contains(&command.fingerprint) {
+                let Some(key) = self.rules.admit(roster, &command.signed) else { return false };
+                if !inner.verified.contains(&(command.fingerprint, key)) {
                     unknown.push((key, command));
                 }
             }
         }
         let items: Vec<_> = unknown.iter().map(|(key, c)| (*key, &c.signed)).collect();
-        if !crypto::verify_commands(&items).into_iter().all(|good| good) {
+        if !verify(&items).into_iter().all(|good| good) {
             return false;
         }
         let mut inner = self.lock();
-        for (_, command) in unknown {
-            inner.remember(command.fingerprint);
+        for (key, command) in unknown {
+            inner.remember((command.fingerprint, key));
         }
         true
     }
 
-    /// Draws commands for a block on top of `parent`, in turns over the departments, oldest first.
-    pub(crate) fn draw(&self, parent: u64, finalized: u64) -> Vec<Arc<Admitted>> {
+    /// Draws commands for a block on top of `parent`, in turns over the departments, oldest first; only those that were
+    /// verified with the key their signer has in the roster in force.
+    pub(crate) fn draw(&self, roster: &Roster, parent: u64, finalized: u64) -> Vec<Arc<Admitted>> {
         let mut inner = self.lock();
         inner.turn = inner.turn.wrapping_add(1);
         let turn = inner.turn;
@@ -188,6 +199,7 @@ impl Pool {
                 let eligible = cursor
                     .by_ref()
                     .map(|id| &inner.waiting[id])
+                    .filter(|w| self.rules.admit(roster, &w.command.signed) == Some(w.key))
                     .find(|w| !w.carried_at.is_some_and(|h| h > finalized && h <= parent));
                 let Some(waiting) = eligible else { continue };
                 if bytes + waiting.command.bytes.len() > BLOCK_BYTES_MAX || drawn.len() == BLOCK_COMMANDS_MAX
@@ -221,9 +233,8 @@ impl Pool {
     /// Forgets commands that are final.
     pub(crate) fn settle<'a>(&self, commands: impl Iterator<Item = &'a Arc<Admitted>>) {
         let mut inner = self.lock();
-        let mut touched = HashSet::new();
+        let mut touched = BTreeSet::new();
         for command in commands {
-            inner.remember(command.fingerprint);
             inner.finish(command.id);
             if inner.waiting.remove(&command.id).is_some() {
                 let queue = inner.queues.get_mut(&command.signed.command.signer).expect("its queue exists");
@@ -238,12 +249,14 @@ impl Pool {
         }
     }
 
-    /// Drops what has expired, and returns own commands that have waited longer than `after` for another telling.
-    pub(crate) fn stale(&self, now_ms: u64, after: Duration) -> Vec<Arc<Admitted>> {
+    /// Drops what has expired or whose signer no longer has the key it was verified with, and returns own commands that have
+    /// waited longer than `after` for another telling.
+    pub(crate) fn stale(&self, roster: &Roster, now_ms: u64, after: Duration) -> Vec<Arc<Admitted>> {
         let mut inner = self.lock();
         let Inner { waiting, queues, .. } = &mut *inner;
         waiting.retain(|_, w| {
-            let lives = w.command.signed.command.expires_ms >= now_ms;
+            let lives = w.command.signed.command.expires_ms >= now_ms
+                && self.rules.admit(roster, &w.command.signed) == Some(w.key);
             if !lives && let Some(queue) = queues.get_mut(&w.command.signed.command.signer) {
                 queue.bytes -= w.command.bytes.len();
             }
@@ -252,10 +265,11 @@ impl Pool {
         for queue in queues.values_mut() {
             queue.order.retain(|id| waiting.contains_key(id));
         }
+        let now = self.host.steady();
         let mut stale = Vec::new();
         for w in waiting.values_mut() {
-            if w.own && w.since.elapsed() > after {
-                w.since = Instant::now();
+            if w.own && !model::planted("never_retold") && now.saturating_sub(w.since) > after {
+                w.since = now;
                 stale.push(w.command.clone());
             }
         }
@@ -268,8 +282,21 @@ impl Pool {
     }
 }
 
+fn verify(items: &[(model::PublicKey, &model::SignedCommand)]) -> Vec<bool> {
+    if model::planted("skip_signatures") {
+        return vec![true; items.len()];
+    }
+    crypto::verify_commands(items)
+}
+
 impl Inner {
-    fn insert(&mut self, command: Arc<Admitted>, own: bool) -> Result<(), Rejected> {
+    fn insert(
+        &mut self,
+        command: Arc<Admitted>,
+        key: PublicKey,
+        own: bool,
+        now: Duration,
+    ) -> Result<(), Rejected> {
         if self.done.contains(&command.id) {
             return Ok(());
         }
@@ -285,8 +312,8 @@ impl Inner {
         }
         queue.order.push_back(command.id);
         queue.bytes += command.bytes.len();
-        self.remember(command.fingerprint);
-        let waiting = Waiting { command: command.clone(), carried_at: None, own, since: Instant::now() };
+        self.remember((command.fingerprint, key));
+        let waiting = Waiting { command: command.clone(), key, carried_at: None, own, since: now };
         self.waiting.insert(command.id, waiting);
         Ok(())
     }
@@ -302,9 +329,9 @@ impl Inner {
         }
     }
 
-    fn remember(&mut self, fingerprint: Digest) {
-        if self.verified.insert(fingerprint) {
-            self.verified_order.push_back(fingerprint);
+    fn remember(&mut self, verified: (Digest, PublicKey)) {
+        if self.verified.insert(verified) {
+            self.verified_order.push_back(verified);
             if self.verified_order.len() > REMEMBERED
                 && let Some(old) = self.verified_order.pop_front()
             {

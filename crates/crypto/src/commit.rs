@@ -2,7 +2,7 @@
 
 use crate::{hash, random};
 use borsh::{BorshDeserialize, BorshSerialize};
-use model::Commitment;
+use model::{Commitment, Suite};
 use serde::{Deserialize, Serialize};
 
 /// 32 random bytes that make a commitment unguessable.
@@ -39,9 +39,9 @@ impl std::fmt::Debug for Salt {
 
 /// Commits to a named value: `H("tongban/commit/1" 0 salt len(name) name value)`, the length as four bytes,
 /// little end first. The name keeps a commitment from being opened as another field's.
-pub fn commit(salt: &Salt, name: &str, value: &[u8]) -> Commitment {
+pub fn commit(suite: Suite, salt: &Salt, name: &str, value: &[u8]) -> Commitment {
     let length = (name.len() as u32).to_le_bytes();
-    Commitment(hash("tongban/commit/1", &[&salt.0, &length, name.as_bytes(), value]).0)
+    Commitment(hash(suite, "tongban/commit/1", &[&salt.0, &length, name.as_bytes(), value]).0)
 }
 
 /// What opens a commitment: held back by whoever may see the value, never on the ledger.
@@ -62,8 +62,8 @@ impl Opening {
     }
 
     /// The commitment it opens.
-    pub fn commitment(&self) -> Commitment {
-        commit(&self.salt, &self.name, self.value.as_bytes())
+    pub fn commitment(&self, suite: Suite) -> Commitment {
+        commit(suite, &self.salt, &self.name, self.value.as_bytes())
     }
 }
 
@@ -71,23 +71,26 @@ impl Opening {
 mod tests {
     use super::*;
 
+    const SUITE: Suite = Suite::National;
+
     #[test]
     fn a_commitment_opens_only_with_its_own_salt_name_and_value() {
         let opening = Opening::fresh("holder_name", "王小明");
-        let commitment = opening.commitment();
-        assert_eq!(opening.commitment(), commitment);
+        let commitment = opening.commitment(SUITE);
+        assert_eq!(opening.commitment(SUITE), commitment);
+        assert_ne!(opening.commitment(Suite::International), commitment);
         for other in [
             Opening { value: "王小民".into(), ..opening.clone() },
             Opening { name: "holder_id".into(), ..opening.clone() },
             Opening { salt: Salt::random(), ..opening.clone() },
         ] {
-            assert_ne!(other.commitment(), commitment);
+            assert_ne!(other.commitment(SUITE), commitment);
         }
     }
 
     #[test]
     fn a_name_cannot_slide_into_the_value() {
         let salt = Salt([7; 32]);
-        assert_ne!(commit(&salt, "ab", b"c"), commit(&salt, "a", b"bc"));
+        assert_ne!(commit(SUITE, &salt, "ab", b"c"), commit(SUITE, &salt, "a", b"bc"));
     }
 }

@@ -1,22 +1,66 @@
 //! The holder's and performer's part: answer granted calls, perform requested actions, release what is final.
 
-use crate::handler::ORDERED_WITHIN;
+use crate::steps::ORDERED_WITHIN;
 use crate::{
     letter::{
         ActionResult, Message, Payload, Request, Task, payload_context, request_context, result_context,
         sealed_hash,
     },
-    run::{Flow, FlowError, now_ms},
+    run::{Flow, FlowError},
 };
 use crypto::{Opening, Salt, SealSecret};
 use gateway::{GatewayError, Source};
 use ledger::{ActionRecord, ActionState, CallRecord, CallState, CaseRecord, Key, MatterRecord};
 use model::*;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use tracing::{info, warn};
 
-fn request_place(from: &DepartmentId, id: [u8; 32]) -> String {
-    format!("request/{from}/{}", CallId(id))
+/// How many requests, and how many bytes of them, one sender may have waiting here. The oldest make room: whoever still
+/// needs an answer asks again.
+const REQUESTS_MAX: usize = 2048;
+const REQUEST_BYTES_MAX: usize = 32 << 20;
+
+/// Sealed requests and tasks whose grant this node has not acted on, by sender: nobody can put another's in the place of
+/// one, and none fills more than its own share. They live in memory only, because their sender repeats them.
+#[derive(Default)]
+struct Requests(BTreeMap<DepartmentId, Sent>);
+
+#[derive(Default)]
+struct Sent {
+    sealed: HashMap<[u8; 32], Vec<u8>>,
+    order: VecDeque<[u8; 32]>,
+    bytes: usize,
+}
+
+impl Requests {
+    fn put(&mut self, from: &DepartmentId, id: [u8; 32], sealed: Vec<u8>) {
+        let sent = self.0.entry(from.clone()).or_default();
+        if sealed.len() > REQUEST_BYTES_MAX {
+            return;
+        }
+        sent.bytes += sealed.len();
+        match sent.sealed.insert(id, sealed) {
+            Some(before) => sent.bytes -= before.len(),
+            None => sent.order.push_back(id),
+        }
+        while sent.order.len() > REQUESTS_MAX || sent.bytes > REQUEST_BYTES_MAX {
+            let Some(oldest) = sent.order.pop_front() else { break };
+            sent.bytes -= sent.sealed.remove(&oldest).map_or(0, |s| s.len());
+        }
+    }
+
+    /// The bytes the ledger names by this hash, where they came; others are as good as none.
+    fn get(&self, suite: Suite, from: &DepartmentId, id: [u8; 32], hash: Digest) -> Option<Vec<u8>> {
+        self.0.get(from)?.sealed.get(&id).filter(|sealed| sealed_hash(suite, sealed) == hash).cloned()
+    }
+
+    fn remove(&mut self, from: &DepartmentId, id: [u8; 32]) {
+        let Some(sent) = self.0.get_mut(from) else { return };
+        if let Some(sealed) = sent.sealed.remove(&id) {
+            sent.bytes -= sealed.len();
+            sent.order.retain(|other| *other != id);
+        }
+    }
 }
 
 fn payload_place(call: CallId, payload: Digest) -> String {
@@ -33,7 +77,8 @@ pub(crate) struct Holder {
     /// Answers of this holder without a confirmation: when they became final, and the payload's hash.
     unconfirmed: BTreeMap<CallId, (u64, Digest)>,
     /// Calls and actions being worked on.
-    busy: HashSet<[u8; 32]>,
+    busy: BTreeSet<[u8; 32]>,
+    requests: Requests,
 }
 
 impl<S: Source> Flow<S> {
@@ -97,20 +142,9 @@ impl<S: Source> Flow<S> {
     }
 
     /// Keeps a sealed request or task until the ledger grants it.
-    ///
-    /// It is kept under its sender, so that nobody can put another request in its place.
-    pub(crate) async fn take_request(
-        &self,
-        from: &DepartmentId,
-        id: [u8; 32],
-        sealed: Vec<u8>,
-    ) -> Result<(), FlowError> {
-        let place = request_place(from, id);
-        if self.vault.get(&place).await?.is_none() {
-            self.vault.put(&place, &sealed).await?;
-        }
+    pub(crate) fn take_request(&self, from: &DepartmentId, id: [u8; 32], sealed: Vec<u8>) {
+        self.holder().requests.put(from, id, sealed);
         self.work_as_holder();
-        Ok(())
     }
 
     /// Starts answering and performing what is granted and known.
@@ -125,7 +159,7 @@ impl<S: Source> Flow<S> {
         };
         for (id, (ask, asker)) in calls {
             let flow = self.clone();
-            tokio::spawn(async move {
+            self.host.spawn(async move {
                 match flow.answer(id, &ask, &asker).await {
                     Ok(true) => drop(flow.holder().granted.remove(&id)),
                     Ok(false) => {}
@@ -136,7 +170,7 @@ impl<S: Source> Flow<S> {
         }
         for (id, (request, handler)) in actions {
             let flow = self.clone();
-            tokio::spawn(async move {
+            self.host.spawn(async move {
                 match flow.perform(id, &request, &handler).await {
                     Ok(true) => drop(flow.holder().requested.remove(&id)),
                     Ok(false) => {}
@@ -153,8 +187,9 @@ impl<S: Source> Flow<S> {
         if call.holder != self.me || call.state != CallState::Granted {
             return Ok(true);
         }
-        let place = request_place(asker, id.0);
-        let Some(sealed) = self.vault.get(&place).await? else { return Ok(false) };
+        let Some(sealed) = self.holder().requests.get(self.suite(), asker, id.0, ask.sealed) else {
+            return Ok(false);
+        };
         let case: CaseRecord = self.record(Key::Case(ask.case)).await?;
         let matter: MatterRecord = self.record(Key::Matter(case.matter.clone(), case.version)).await?;
         let need = matter.published.needs.iter().find(|n| n.step == ask.step);
@@ -169,7 +204,10 @@ impl<S: Source> Flow<S> {
                 .answer(&need.resource, &need.what, &request.subject, &request.parameters)
                 .await
             {
-                Ok(values) => self.seal_payload(id, asker, values).await?,
+                Ok(values) => {
+                    self.keep_for_statements(id, &request, asker, &case.matter, need).await?;
+                    self.seal_payload(id, asker, values).await?
+                }
                 Err(e) => match e.code() {
                     Some(code) => Reply::Declined(code.parse().expect("codes are names")),
                     None => {
@@ -180,7 +218,7 @@ impl<S: Source> Flow<S> {
             },
         };
         self.submit_and_wait(Body::Answer(Answer { call: id, reply }), ORDERED_WITHIN).await?;
-        self.vault.erase(&place).await?;
+        self.holder().requests.remove(asker, id.0);
         Ok(true)
     }
 
@@ -192,19 +230,22 @@ impl<S: Source> Flow<S> {
     ) -> Result<Reply, FlowError> {
         let openings: Vec<_> =
             values.into_iter().map(|(name, value)| Opening::fresh(name.as_str(), value)).collect();
-        let commitments = openings.iter().map(Opening::commitment).collect();
-        let as_of_ms = now_ms();
+        let commitments = openings.iter().map(|o| o.commitment(self.suite())).collect();
+        let as_of_ms = self.host.now_ms();
         let payload = encode(&Payload { call: id, as_of_ms, openings });
         let to = self.member(asker)?;
         let sealed = crypto::seal(&to.seal_key, &payload_context(id, asker), &payload)?;
-        let payload = sealed_hash(&sealed);
+        let payload = sealed_hash(self.suite(), &sealed);
         self.vault.put(&payload_place(id, payload), &sealed).await?;
+        if planted("release_before_final") {
+            self.post(asker, &Message::Payload { call: id, sealed });
+        }
         Ok(Reply::Data { commitments, payload, as_of_ms })
     }
 
     fn spawn_release(&self, call: CallId) {
         let flow = self.clone();
-        tokio::spawn(async move {
+        self.host.spawn(async move {
             let released = async {
                 let Some(record) = flow.chain.record::<CallRecord>(&Key::Call(call)).await? else {
                     return Ok(());
@@ -235,7 +276,7 @@ impl<S: Source> Flow<S> {
 
     fn spawn_destroy(&self, call: CallId, payload: Digest) {
         let flow = self.clone();
-        tokio::spawn(async move {
+        self.host.spawn(async move {
             if let Err(e) = flow.vault.erase(&payload_place(call, payload)).await {
                 warn!(call = %call.short(), error = %e, "a refused payload could not be destroyed");
             }
@@ -255,22 +296,22 @@ impl<S: Source> Flow<S> {
         if action.performer != self.me || action.state != ActionState::Requested {
             return Ok(true);
         }
-        let place = request_place(handler, id.0);
-        let Some(sealed) = self.vault.get(&place).await? else { return Ok(false) };
+        let Some(sealed) = self.holder().requests.get(self.suite(), handler, id.0, request.sealed) else {
+            return Ok(false);
+        };
         let case: CaseRecord = self.record(Key::Case(request.case)).await?;
         let matter: MatterRecord = self.record(Key::Matter(case.matter, case.version)).await?;
         let declared = matter.published.actions.iter().find(|a| a.0 == request.step);
         let (_, _, operation) =
             declared.ok_or(FlowError::Inconsistent("a requested action is not declared"))?;
         let context = request_context(request.case, &request.step, handler, &self.me);
-        let task: Option<Task> = (sealed_hash(&sealed) == request.sealed)
-            .then(|| crypto::open(&self.keys.seal, &context, &sealed).ok())
-            .flatten()
+        let task: Option<Task> = crypto::open(&self.keys.seal, &context, &sealed)
+            .ok()
             .and_then(|plain| decode(&plain).ok())
-            .filter(|task: &Task| task.commitment() == request.parameters);
+            .filter(|task: &Task| task.commitment(self.suite()) == request.parameters);
         let key = format!("{}/{}", request.case, request.step);
         let (failure, values) = match task {
-            None => (Some("request_changed".to_owned()), BTreeMap::new()),
+            None => (Some("request_unreadable".to_owned()), BTreeMap::new()),
             Some(task) => match self.gateway.perform(operation, &key, &task.parameters).await {
                 Ok(values) => (None, values),
                 Err(e @ GatewayError::Source(gateway::SourceError::RowCount { .. })) => {
@@ -286,15 +327,16 @@ impl<S: Source> Flow<S> {
         let result = ActionResult { salt: Salt::random(), values };
         self.vault.put(&format!("result/{id}"), &encode(&result)).await?;
         let failure = failure.map(|code| code.parse().expect("codes are names"));
-        let report = Body::ReportAction(ReportAction { action: id, failure, result: result.commitment() });
+        let report =
+            Body::ReportAction(ReportAction { action: id, failure, result: result.commitment(self.suite()) });
         self.submit_and_wait(report, ORDERED_WITHIN).await?;
-        self.vault.erase(&place).await?;
+        self.holder().requests.remove(handler, id.0);
         Ok(true)
     }
 
     fn spawn_result(&self, id: ActionId) {
         let flow = self.clone();
-        tokio::spawn(async move {
+        self.host.spawn(async move {
             let sent = async {
                 let record: ActionRecord = flow.record(Key::Action(id)).await?;
                 let case: CaseRecord = flow.record(Key::Case(record.case)).await?;
@@ -312,7 +354,7 @@ impl<S: Source> Flow<S> {
 
     /// Records silence: answers whose confirmation deadline has passed.
     pub(crate) fn record_silence(&self) -> Result<(), FlowError> {
-        let now = now_ms();
+        let now = self.host.now_ms();
         let mut overdue = Vec::new();
         for (call, (at, _)) in &mut self.holder().unconfirmed {
             if *at + ledger::CONFIRM_WITHIN_MS + 1_000 < now {
@@ -347,20 +389,24 @@ fn check_request(
     sealed: &[u8],
 ) -> Result<Request, Code> {
     let code = |text: &str| text.parse::<Code>().expect("a name");
-    if sealed_hash(sealed) != ask.sealed {
+    let suite = secret.suite();
+    if sealed_hash(suite, sealed) != ask.sealed {
         return Err(code("request_changed"));
     }
     let context = request_context(ask.case, &ask.step, asker, me);
     let plain = crypto::open(secret, &context, sealed).map_err(|_| code("request_unreadable"))?;
     let request: Request = decode(&plain).map_err(|_| code("request_unreadable"))?;
-    if request.commitment() != ask.subject {
+    if planted("skip_subject_check") {
+        return Ok(request);
+    }
+    if request.commitment(suite) != ask.subject {
         return Err(code("subject_mismatch"));
     }
     if need.basis == NeedBasis::Consent || need.basis == NeedBasis::SelfAccess {
         let party = case.parties.iter().find(|p| p.party.role == need.party).ok_or(code("no_such_party"))?;
         let opening = request.party.as_ref().ok_or(code("subject_unbound"))?;
         let same = opening.name == "party"
-            && opening.commitment() == party.party.subject
+            && opening.commitment(suite) == party.party.subject
             && opening.value == request.subject;
         if !same || party.identified.is_none() {
             return Err(code("subject_mismatch"));
@@ -372,6 +418,8 @@ fn check_request(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SUITE: Suite = Suite::National;
     use ledger::{Identified, PartyRecord};
 
     const SELLER: &str = "11010519491231002X";
@@ -392,9 +440,12 @@ mod tests {
         fn new(basis: NeedBasis) -> Self {
             let party = Opening::fresh("party", SELLER);
             let identified =
-                Some(Identified { signer: PublicKey([1; 32]), level: AssuranceLevel::Substantial });
-            let record =
-                Party { role: name("seller"), pseudonym: Pseudonym([2; 32]), subject: party.commitment() };
+                Some(Identified { signer: PublicKey::Ed25519([1; 32]), level: AssuranceLevel::Substantial });
+            let record = Party {
+                role: name("seller"),
+                pseudonym: Pseudonym([2; 32]),
+                subject: party.commitment(SUITE),
+            };
             let case = CaseRecord {
                 matter: name("sale"),
                 version: 1,
@@ -403,6 +454,9 @@ mod tests {
                 parties: vec![PartyRecord { party: record, identified }],
                 outcome: None,
                 acting: 0,
+                resumed: 0,
+                granted: 0,
+                refused: 0,
             };
             let text = Text { zh: "为何".into(), en: "why".into() };
             let need = Need {
@@ -415,7 +469,7 @@ mod tests {
                 basis,
                 purpose: text,
             };
-            Self { secret: SealSecret::random(), case, need, party }
+            Self { secret: SealSecret::random(SUITE), case, need, party }
         }
 
         fn request(&self, subject: &str, party: Option<Opening>) -> Request {
@@ -432,7 +486,7 @@ mod tests {
                 attempt: 0,
                 consent: None,
                 subject,
-                sealed: sealed_hash(&sealed),
+                sealed: sealed_hash(SUITE, &sealed),
                 answer_by_ms: 1,
             };
             let (me, asker) = (name("police"), name("bureau"));
@@ -444,27 +498,59 @@ mod tests {
     fn only_the_person_who_was_identified_and_consented_is_answered_for() {
         let scene = Scene::new(NeedBasis::Consent);
         let right = scene.request(SELLER, Some(scene.party.clone()));
-        assert!(scene.check(&right, right.commitment(), "own").is_ok());
+        assert!(scene.check(&right, right.commitment(SUITE), "own").is_ok());
         let mismatch = Err(name::<Code>("subject_mismatch"));
         // another person under this person's consent
         let swapped = scene.request(OTHER, Some(scene.party.clone()));
-        assert_eq!(scene.check(&swapped, swapped.commitment(), "own").map(drop), mismatch);
+        assert_eq!(scene.check(&swapped, swapped.commitment(SUITE), "own").map(drop), mismatch);
         // with an opening made up for them
         let made_up = scene.request(OTHER, Some(Opening::fresh("party", OTHER)));
-        assert_eq!(scene.check(&made_up, made_up.commitment(), "own").map(drop), mismatch);
+        assert_eq!(scene.check(&made_up, made_up.commitment(SUITE), "own").map(drop), mismatch);
         // a request that does not open the call's own commitment
-        assert_eq!(scene.check(&right, swapped.commitment(), "own").map(drop), mismatch);
+        assert_eq!(scene.check(&right, swapped.commitment(SUITE), "own").map(drop), mismatch);
         // no opening at all
         let unbound = scene.request(SELLER, None);
         assert_eq!(
-            scene.check(&unbound, unbound.commitment(), "own").map(drop),
+            scene.check(&unbound, unbound.commitment(SUITE), "own").map(drop),
             Err(name("subject_unbound"))
         );
         // a request sealed for another step
         assert_eq!(
-            scene.check(&right, right.commitment(), "other").map(drop),
+            scene.check(&right, right.commitment(SUITE), "other").map(drop),
             Err(name("request_unreadable"))
         );
+    }
+
+    #[test]
+    fn requests_of_one_sender_are_bounded_and_leave_the_others_alone() {
+        let mut requests = Requests::default();
+        let id = |i: u32| {
+            let mut id = [0; 32];
+            id[..4].copy_from_slice(&i.to_le_bytes());
+            id
+        };
+        let (bureau, police) = (name("bureau"), name("police"));
+        requests.put(&police, id(1), vec![1; 10]);
+        for i in 0..3 * REQUESTS_MAX as u32 {
+            requests.put(&bureau, id(i), vec![2; 10]);
+        }
+        requests.put(&bureau, id(u32::MAX), vec![3; REQUEST_BYTES_MAX]);
+        assert_eq!(requests.0[&bureau].bytes, REQUEST_BYTES_MAX);
+        assert_eq!(requests.0[&bureau].order.len(), 1, "the oldest made room");
+        let right = sealed_hash(SUITE, &[1; 10]);
+        assert_eq!(requests.get(SUITE, &police, id(1), right), Some(vec![1; 10]));
+        assert_eq!(
+            requests.get(SUITE, &bureau, id(1), sealed_hash(SUITE, &[2; 10])),
+            None,
+            "and one sender's are not another's"
+        );
+        // only the bytes the ledger names serve, and damage is made good by sending again
+        requests.put(&police, id(1), vec![9; 10]);
+        assert_eq!(requests.get(SUITE, &police, id(1), right), None);
+        requests.put(&police, id(1), vec![1; 10]);
+        assert_eq!(requests.get(SUITE, &police, id(1), right), Some(vec![1; 10]));
+        requests.remove(&police, id(1));
+        assert_eq!(requests.0[&police].bytes, 0);
     }
 
     #[test]
@@ -472,7 +558,10 @@ mod tests {
         let mut scene = Scene::new(NeedBasis::SelfAccess);
         scene.case.parties[0].identified = None;
         let right = scene.request(SELLER, Some(scene.party.clone()));
-        assert_eq!(scene.check(&right, right.commitment(), "own").map(drop), Err(name("subject_mismatch")));
+        assert_eq!(
+            scene.check(&right, right.commitment(SUITE), "own").map(drop),
+            Err(name("subject_mismatch"))
+        );
     }
 
     #[test]

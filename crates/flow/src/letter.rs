@@ -2,7 +2,7 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use crypto::{Opening, Salt};
-use model::{ActionId, CallId, CaseId, Commitment, DepartmentId, FieldId, StepId};
+use model::{ActionId, CallId, CaseId, Commitment, DepartmentId, FieldId, StepId, Suite};
 use std::collections::BTreeMap;
 
 /// A message between two nodes. Any of them may be lost, repeated or forged; none is believed before the ledger agrees.
@@ -32,8 +32,8 @@ pub(crate) struct Request {
 
 impl Request {
     /// The subject commitment of the call.
-    pub(crate) fn commitment(&self) -> Commitment {
-        crypto::commit(&self.salt, "call", &model::encode(&(&self.subject, &self.parameters)))
+    pub(crate) fn commitment(&self, suite: Suite) -> Commitment {
+        proof::audit::subject_commitment(suite, &self.salt, &self.subject, &self.parameters)
     }
 }
 
@@ -46,8 +46,8 @@ pub(crate) struct Task {
 
 impl Task {
     /// The commitment to the parameters.
-    pub(crate) fn commitment(&self) -> Commitment {
-        crypto::commit(&self.salt, "action", &model::encode(&self.parameters))
+    pub(crate) fn commitment(&self, suite: Suite) -> Commitment {
+        crypto::commit(suite, &self.salt, "action", &model::encode(&self.parameters))
     }
 }
 
@@ -68,8 +68,8 @@ pub(crate) struct ActionResult {
 
 impl ActionResult {
     /// The commitment to the result.
-    pub(crate) fn commitment(&self) -> Commitment {
-        crypto::commit(&self.salt, "result", &model::encode(&self.values))
+    pub(crate) fn commitment(&self, suite: Suite) -> Commitment {
+        crypto::commit(suite, &self.salt, "result", &model::encode(&self.values))
     }
 }
 
@@ -92,8 +92,8 @@ pub(crate) fn result_context(action: ActionId, handler: &DepartmentId) -> Vec<u8
 }
 
 /// The hash by which the ledger names sealed bytes.
-pub(crate) fn sealed_hash(sealed: &[u8]) -> model::Digest {
-    crypto::hash("tongban/sealed/1", &[sealed])
+pub(crate) fn sealed_hash(suite: Suite, sealed: &[u8]) -> model::Digest {
+    crypto::hash(suite, "tongban/sealed/1", &[sealed])
 }
 
 /// Reads a letter and what it may hold; for fuzzing and hostile-input tests.
@@ -101,8 +101,8 @@ pub fn check_letter_bytes(bytes: &[u8]) {
     if let Ok(message) = model::decode::<Message>(bytes) {
         assert_eq!(model::encode(&message), bytes, "one letter has one encoding");
     }
-    let _ = model::decode::<Request>(bytes).map(|r| r.commitment());
-    let _ = model::decode::<Task>(bytes).map(|t| t.commitment());
+    let _ = model::decode::<Request>(bytes).map(|r| r.commitment(Suite::National));
+    let _ = model::decode::<Task>(bytes).map(|t| t.commitment(Suite::National));
     let _ = model::decode::<Payload>(bytes);
-    let _ = model::decode::<ActionResult>(bytes).map(|r| r.commitment());
+    let _ = model::decode::<ActionResult>(bytes).map(|r| r.commitment(Suite::National));
 }

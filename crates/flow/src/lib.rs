@@ -10,12 +10,16 @@ mod letter;
 mod package;
 mod receipts;
 mod run;
+mod statement;
+mod steps;
 mod vault;
 mod view;
 
 pub use handler::{CaseError, NewCase, Person};
 pub use letter::check_letter_bytes;
 pub use package::{Basis, Package, PackageError, Step, StepKind};
+pub use receipts::receipt_name;
 pub use run::{Flow, Settings};
+pub use statement::{StatementError, Withholding};
 pub use vault::{Vault, VaultError, VaultFuture};
-pub use view::CaseView;
+pub use view::{CaseView, local_minute};

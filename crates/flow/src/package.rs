@@ -102,6 +102,9 @@ pub struct Step {
     /// Whether the case cannot go back after this.
     #[serde(default)]
     pub pivot: bool,
+    /// How many hours the holder or performer has (call, act); three days where it is not said.
+    #[serde(default)]
+    pub within_hours: Option<u32>,
 }
 
 /// What a step is.
@@ -240,19 +243,27 @@ impl Package {
         Ok(())
     }
 
+    /// The call steps whose answers a rule reads.
+    pub fn calls_read_by(&self, rule: &Rule) -> Vec<StepId> {
+        let Ok(program) = cel::Program::compile(&rule.when) else { return Vec::new() };
+        let references = program.references();
+        let read = |s: &&Step| s.kind == StepKind::Call && references.has_variable(s.id.as_str());
+        self.steps.iter().filter(read).map(|s| s.id.clone()).collect()
+    }
+
     /// A step by its name.
     pub fn step(&self, id: &StepId) -> Option<&Step> {
         self.steps.iter().find(|s| &s.id == id)
     }
 
     /// The hash that names this package on the ledger.
-    pub fn hash(&self) -> Digest {
+    pub fn hash(&self, suite: Suite) -> Digest {
         let canonical = serde_json::to_vec(self).expect("a package can be written as JSON");
-        crypto::hash("tongban/package/1", &[&canonical])
+        crypto::hash(suite, "tongban/package/1", &[&canonical])
     }
 
-    /// The command that publishes it.
-    pub fn publication(&self) -> PublishMatter {
+    /// The command that publishes it on a ledger of a suite.
+    pub fn publication(&self, suite: Suite) -> PublishMatter {
         let needs = self.steps.iter().filter(|s| s.kind == StepKind::Call).map(|s| self.need(s)).collect();
         let actions = self
             .steps
@@ -264,7 +275,7 @@ impl Package {
             id: self.id.clone(),
             version: self.version,
             title: self.title.clone(),
-            package: self.hash(),
+            package: self.hash(suite),
             needs,
             actions,
         }

@@ -10,7 +10,7 @@ use model::*;
 use proof::{EventProof, Kind, Receipt, Role};
 
 impl<S: Source> Flow<S> {
-    /// The names of a case's receipts: `call-deed`, `consent-seller`, `action-transfer`, `decision-review`.
+    /// The names of a case's receipts: `call-deed`, `consent-seller`, `action-transfer`, `decision-review`, `access-log`.
     pub fn receipt_names(&self, id: CaseId) -> Vec<String> {
         self.plans(id).into_iter().map(|(name, ..)| name).collect()
     }
@@ -30,7 +30,10 @@ impl<S: Source> Flow<S> {
         for (role, id) in events {
             proofs.push(self.proof(role, id).await?);
         }
-        Ok(Some(Receipt { format: 1, kind, chain_id: self.chain.rules().chain, text, events: proofs }))
+        let epochs = proofs.iter().filter_map(|p| decode::<Header>(&p.header).ok()).map(|h| h.epoch);
+        let rosters = self.chain.roster_changes(epochs.max().unwrap_or(0)).await?;
+        let chain_id = self.chain.rules().chain;
+        Ok(Some(Receipt { format: 1, kind, chain_id, text, rosters, events: proofs }))
     }
 
     /// A proof, remembered: the matter and the catalogue stand in every receipt.
@@ -56,6 +59,11 @@ impl<S: Source> Flow<S> {
     }
 }
 
+/// The name of a step's receipt, after so many earlier tries: `call-tax`, `call-tax-try2`.
+pub fn receipt_name(kind: &str, step: &StepId, earlier: u32) -> String {
+    if earlier == 0 { format!("{kind}-{step}") } else { format!("{kind}-{step}-try{}", earlier + 1) }
+}
+
 /// How many proofs are kept in memory.
 const PROOFS_REMEMBERED: usize = 2048;
 
@@ -72,7 +80,7 @@ fn plan(case: &Case, package: &Package, matter: CommandId) -> Vec<Plan> {
         events.extend(withdrawn.map(|w| (Role::Withdraw, w)));
         plans.push((format!("consent-{role}"), Kind::Consent, Some(terms.clone()), events));
     }
-    for (step_id, call) in &case.calls {
+    for (step_id, call) in case.earlier.calls.iter().map(|(s, c)| (s, c)).chain(&case.calls) {
         let call_events = || {
             let step = package.step(step_id)?;
             let mut events = base();
@@ -92,19 +100,31 @@ fn plan(case: &Case, package: &Package, matter: CommandId) -> Vec<Plan> {
             Some(events)
         };
         if let Some(events) = call_events() {
-            plans.push((format!("call-{step_id}"), Kind::Call, None, events));
+            plans.push((receipt_name("call", step_id, call.attempt), Kind::Call, None, events));
         }
     }
-    for (step, action) in &case.actions {
+    let tried = |steps: Vec<&StepId>, step: &StepId| steps.into_iter().filter(|s| *s == step).count() as u32;
+    let earlier = &case.earlier.actions;
+    for (i, (step, action)) in earlier.iter().map(|(s, a)| (s, a)).chain(&case.actions).enumerate() {
+        let before = tried(earlier.iter().take(i).map(|(s, _)| s).collect(), step);
         let mut events = base();
         events.push((Role::Request, CommandId(action.id.0)));
         events.extend(action.report.as_ref().map(|(id, _)| (Role::Report, *id)));
-        plans.push((format!("action-{step}"), Kind::Action, None, events));
+        plans.push((receipt_name("action", step, before), Kind::Action, None, events));
     }
-    for (step, (id, _)) in &case.decisions {
+    let earlier = &case.earlier.decisions;
+    let newest = case.decisions.iter();
+    for (i, (step, id)) in earlier.iter().map(|(s, id)| (s, id)).chain(newest).enumerate() {
+        let before = tried(earlier.iter().take(i).map(|(s, _)| s).collect(), step);
         let mut events = base();
         events.push((Role::Decide, *id));
-        plans.push((format!("decision-{step}"), Kind::Decision, None, events));
+        plans.push((receipt_name("decision", step, before), Kind::Decision, None, events));
+    }
+    if let Some((settle, counted)) = case.counted {
+        let mut events = base();
+        events.push((Role::Settle, settle));
+        events.extend(case.log.iter().take(counted).map(|id| (Role::Ask, *id)));
+        plans.push(("access-log".to_owned(), Kind::AccessLog, None, events));
     }
     plans
 }

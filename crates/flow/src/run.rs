@@ -5,23 +5,26 @@ use crate::{
     holder::Holder,
     letter::Message,
     package::Package,
+    statement::{Answers, Withholding},
     vault::{Vault, VaultError},
 };
 use bytes::Bytes;
-use chain::{BlockEvents, Chain, ChainError, Letter};
+use chain::{BlockEvents, Chain, ChainError, Host, Letter, Level};
 use crypto::Keys;
 use gateway::{Gateway, Source};
 use model::*;
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OnceCell, Semaphore, mpsc};
 use tracing::{debug, warn};
 
 /// How often unfinished business is looked at again.
 const TICK: Duration = Duration::from_millis(500);
+/// How many letters are handled at once.
+const LETTERS_AT_ONCE: usize = 256;
 /// How long commands of this node stay valid.
 const COMMAND_LIFETIME_MS: u64 = 3_600_000;
 
@@ -39,6 +42,8 @@ pub struct Settings<S> {
     pub gateway: Arc<Gateway<S>>,
     /// The packages it knows, as handler.
     pub packages: Vec<Package>,
+    /// Which calls are withheld from statements, as holder.
+    pub withholdings: Vec<Withholding>,
     /// Messages from other nodes.
     pub letters: mpsc::Receiver<Letter>,
 }
@@ -46,9 +51,9 @@ pub struct Settings<S> {
 /// What the ledger published, by name: the command that published it last.
 #[derive(Default)]
 pub(crate) struct Published {
-    pub(crate) resources: HashMap<ResourceId, (CommandId, Resource)>,
-    pub(crate) matters: HashMap<(MatterId, u32), CommandId>,
-    pub(crate) approvals: HashMap<(DepartmentId, ApprovalId), CommandId>,
+    pub(crate) resources: BTreeMap<ResourceId, (CommandId, Resource)>,
+    pub(crate) matters: BTreeMap<(MatterId, u32), CommandId>,
+    pub(crate) approvals: BTreeMap<(DepartmentId, ApprovalId), CommandId>,
 }
 
 impl Published {
@@ -67,19 +72,31 @@ pub(crate) struct State {
     pub(crate) cases: BTreeMap<CaseId, Case>,
     pub(crate) published: Published,
     /// Steps for which a command is under way, so that none is submitted twice.
-    pub(crate) under_way: HashSet<(CaseId, StepId)>,
+    pub(crate) under_way: BTreeSet<(CaseId, StepId)>,
     /// Decisions that wait for a person: the rule's result.
     pub(crate) unconfirmed: BTreeMap<CaseId, (StepId, Code)>,
-    pub(crate) calls: HashMap<CallId, (CaseId, StepId)>,
-    pub(crate) actions: HashMap<ActionId, (CaseId, StepId)>,
-    pub(crate) consents: HashMap<ConsentId, CaseId>,
+    pub(crate) calls: BTreeMap<CallId, (CaseId, StepId)>,
+    pub(crate) actions: BTreeMap<ActionId, (CaseId, StepId)>,
+    pub(crate) consents: BTreeMap<ConsentId, CaseId>,
     /// When a call was last confirmed by the reminder.
-    pub(crate) confirmed: HashMap<CallId, u64>,
-    pub(crate) proofs: HashMap<CommandId, proof::EventProof>,
+    pub(crate) confirmed: BTreeMap<CallId, u64>,
+    pub(crate) proofs: BTreeMap<CommandId, proof::EventProof>,
+}
+
+/// Tells whoever waits that nothing more comes, however the loop ended.
+struct Closing([Arc<Level>; 2]);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        for level in &self.0 {
+            level.close();
+        }
+    }
 }
 
 /// A node's flow. Cloning is cheap.
 pub struct Flow<S: Source> {
+    pub(crate) host: Host,
     pub(crate) chain: Chain,
     pub(crate) me: DepartmentId,
     pub(crate) keys: Keys,
@@ -88,15 +105,20 @@ pub struct Flow<S: Source> {
     pub(crate) packages: Arc<BTreeMap<(MatterId, u32), Package>>,
     pub(crate) state: Arc<Mutex<State>>,
     pub(crate) holder: Arc<Mutex<Holder>>,
+    pub(crate) answers: Arc<Mutex<Answers>>,
+    pub(crate) withholdings: Arc<Vec<Withholding>>,
+    pub(crate) secret: Arc<OnceCell<[u8; 32]>>,
     /// Grows with every change of a case, for whoever waits.
-    pub(crate) changes: watch::Sender<u64>,
+    pub(crate) changes: Arc<Level>,
     /// The height up to which events were taken in.
-    pub(crate) followed: watch::Sender<u64>,
+    pub(crate) followed: Arc<Level>,
+    letters_at_once: Arc<Semaphore>,
 }
 
 impl<S: Source> Clone for Flow<S> {
     fn clone(&self) -> Self {
         Self {
+            host: self.host.clone(),
             chain: self.chain.clone(),
             me: self.me.clone(),
             keys: self.keys.clone(),
@@ -105,22 +127,22 @@ impl<S: Source> Clone for Flow<S> {
             packages: self.packages.clone(),
             state: self.state.clone(),
             holder: self.holder.clone(),
+            answers: self.answers.clone(),
+            withholdings: self.withholdings.clone(),
+            secret: self.secret.clone(),
             changes: self.changes.clone(),
             followed: self.followed.clone(),
+            letters_at_once: self.letters_at_once.clone(),
         }
     }
 }
 
-/// Milliseconds since 1970 by this machine's clock.
-pub(crate) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
-}
-
 impl<S: Source> Flow<S> {
-    /// Starts following the ledger; returns the handle and the task that runs until the chain stops.
-    pub fn start(settings: Settings<S>) -> (Self, tokio::task::JoinHandle<()>) {
+    /// Starts following the ledger, until the chain stops.
+    pub fn start(settings: Settings<S>) -> Self {
         let packages = settings.packages.into_iter().map(|p| ((p.id.clone(), p.version), p)).collect();
         let flow = Self {
+            host: settings.chain.host().clone(),
             chain: settings.chain,
             me: settings.department,
             keys: settings.keys,
@@ -129,11 +151,15 @@ impl<S: Source> Flow<S> {
             packages: Arc::new(packages),
             state: Arc::default(),
             holder: Arc::default(),
-            changes: watch::Sender::new(0),
-            followed: watch::Sender::new(0),
+            answers: Arc::default(),
+            withholdings: Arc::new(settings.withholdings),
+            secret: Arc::default(),
+            changes: Arc::default(),
+            followed: Arc::default(),
+            letters_at_once: Arc::new(Semaphore::new(LETTERS_AT_ONCE)),
         };
-        let task = tokio::spawn(flow.clone().run(settings.letters));
-        (flow, task)
+        flow.host.spawn(flow.clone().run(settings.letters));
+        flow
     }
 
     /// The ledger.
@@ -141,9 +167,14 @@ impl<S: Source> Flow<S> {
         &self.chain
     }
 
-    /// Changes whenever a case does.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
+    /// The department this node is of.
+    pub fn department(&self) -> &DepartmentId {
+        &self.me
+    }
+
+    /// Grows whenever a case changes.
+    pub fn changes(&self) -> &Level {
+        &self.changes
     }
 
     pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -151,13 +182,26 @@ impl<S: Source> Flow<S> {
     }
 
     async fn run(self, mut letters: mpsc::Receiver<Letter>) {
+        let _closing = Closing([self.followed.clone(), self.changes.clone()]);
         let mut events = self.chain.events(1);
-        let mut tick = tokio::time::interval(TICK);
+        let rest = |host: &Host| {
+            let host = host.clone();
+            Box::pin(async move { host.sleep(TICK).await })
+        };
+        let mut tick = rest(&self.host);
         // until the past is folded in, nothing is due: acting on half of it could do a thing twice
         let mut live = false;
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                biased;
+                () = &mut tick => {
+                    if live {
+                        self.remind();
+                        self.work();
+                    }
+                    tick = rest(&self.host);
+                }
+                Some(letter) = letters.recv() => self.receive(letter),
                 block = events.next() => match block {
                     Ok(block) => {
                         let caught_up = block.height >= self.chain.height();
@@ -170,14 +214,9 @@ impl<S: Source> Flow<S> {
                     Err(ChainError::Stopped) => return,
                     Err(e) => {
                         warn!(error = %e, "a final block could not be read; trying again");
-                        tokio::time::sleep(TICK).await;
+                        self.host.sleep(TICK).await;
                     }
                 },
-                Some(letter) = letters.recv() => self.receive(letter),
-                _ = tick.tick(), if live => {
-                    self.remind();
-                    self.work();
-                }
             }
         }
     }
@@ -191,7 +230,7 @@ impl<S: Source> Flow<S> {
     /// Sends again what may have been lost.
     fn remind(&self) {
         let flow = self.clone();
-        tokio::spawn(async move {
+        self.host.spawn(async move {
             if let Err(e) = flow.repeat_requests().await {
                 debug!(error = %e, "a reminder could not be sent");
             }
@@ -203,8 +242,11 @@ impl<S: Source> Flow<S> {
             warn!(from = %letter.from, "a message from another node is malformed; it was dropped");
             return;
         };
+        // a letter too many is dropped: whoever needs its answer sends it again
+        let Ok(permit) = self.letters_at_once.clone().try_acquire_owned() else { return };
         let flow = self.clone();
-        tokio::spawn(async move {
+        self.host.spawn(async move {
+            let _permit = permit;
             let from = letter.from.clone();
             if let Err(e) = flow.handle(letter.from, message).await {
                 warn!(%from, error = %e, "a message from another node could not be handled");
@@ -214,8 +256,8 @@ impl<S: Source> Flow<S> {
 
     async fn handle(&self, from: DepartmentId, message: Message) -> Result<(), FlowError> {
         match message {
-            Message::Request { call, sealed } => self.take_request(&from, call.0, sealed).await?,
-            Message::Task { action, sealed } => self.take_request(&from, action.0, sealed).await?,
+            Message::Request { call, sealed } => self.take_request(&from, call.0, sealed),
+            Message::Task { action, sealed } => self.take_request(&from, action.0, sealed),
             Message::Fetch { call } => self.release_again(from, call).await?,
             Message::Payload { call, sealed } => self.open_payload(call, sealed).await?,
             Message::Result { action, sealed } => self.take_result(action, sealed).await?,
@@ -233,14 +275,15 @@ impl<S: Source> Flow<S> {
                     Ok(changed) => break changed,
                     Err(e) => {
                         warn!(error = %e, height = block.height, "the vault cannot be read; trying again");
-                        tokio::time::sleep(TICK).await;
+                        self.host.sleep(TICK).await;
                     }
                 }
             };
         }
-        self.followed.send_replace(block.height);
+        self.note_answers(block);
+        self.followed.raise(block.height);
         if changed {
-            self.changes.send_modify(|n| *n += 1);
+            self.changes.step();
         }
     }
 
@@ -286,6 +329,7 @@ impl<S: Source> Flow<S> {
             Body::Answer(c) => self.opened_before(c.call).await?,
             _ => None,
         };
+        let reason = self.reason(event).await?;
         let mut state = self.lock();
         let State { cases, under_way, published, .. } = &mut *state;
         let Some(case) = cases.get_mut(&id) else { return Ok(false) };
@@ -297,7 +341,10 @@ impl<S: Source> Flow<S> {
         {
             under_way.remove(&(id, step.clone()));
         }
-        case.apply(event, package);
+        if matches!(event.command.command.body, Body::ResumeCase(_)) {
+            under_way.retain(|(case, _)| *case != id);
+        }
+        case.apply(event, package, &reason);
         if let Body::Ask(ask) = &event.command.command.body {
             published.stand_behind(case, package, &ask.step);
         }
@@ -328,6 +375,7 @@ impl<S: Source> Flow<S> {
             Body::ReportAction(c) => state.actions.get(&c.action)?.0,
             Body::Decide(c) => c.case,
             Body::SettleCase(c) => c.case,
+            Body::ResumeCase(c) => c.case,
             _ => return None,
         };
         state.cases.contains_key(&id).then_some(id)
@@ -339,7 +387,7 @@ impl<S: Source> Flow<S> {
             chain: self.chain.rules().chain,
             signer: self.me.clone(),
             nonce: u64::from_le_bytes(crypto::random()),
-            expires_ms: now_ms() + COMMAND_LIFETIME_MS,
+            expires_ms: self.host.now_ms() + COMMAND_LIFETIME_MS,
             body,
         };
         let signed = crypto::signed(&self.keys.command, command);
@@ -363,7 +411,12 @@ impl<S: Source> Flow<S> {
     }
 
     pub(crate) fn member(&self, id: &DepartmentId) -> Result<Member, FlowError> {
-        self.chain.rules().genesis.member(id).cloned().ok_or(FlowError::Inconsistent("no such member"))
+        self.chain.roster().1.member(id).cloned().ok_or(FlowError::Inconsistent("no such member"))
+    }
+
+    /// The suite of the consortium.
+    pub(crate) fn suite(&self) -> Suite {
+        self.chain.rules().suite()
     }
 }
 

@@ -17,6 +17,8 @@ pub trait Vault: Send + Sync {
     fn put<'a>(&'a self, place: &'a str, value: &'a [u8]) -> VaultFuture<'a, ()>;
     /// Reads a value.
     fn get<'a>(&'a self, place: &'a str) -> VaultFuture<'a, Option<Vec<u8>>>;
+    /// The places that begin with a prefix, in order.
+    fn list<'a>(&'a self, prefix: &'a str) -> VaultFuture<'a, Vec<String>>;
     /// Erases every value whose place begins with a prefix; says how many.
     fn erase<'a>(&'a self, prefix: &'a str) -> VaultFuture<'a, u64>;
 }

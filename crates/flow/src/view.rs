@@ -1,6 +1,10 @@
 //! Reading cases: for the API and pages.
 
-use crate::{case::Case, package::Package, run::Flow};
+use crate::{
+    case::{Case, Settled},
+    package::Package,
+    run::Flow,
+};
 use gateway::Source;
 use model::*;
 
@@ -12,6 +16,38 @@ pub struct CaseView {
     pub package: Package,
     /// The step and result of an adverse decision that waits for a person.
     pub unconfirmed: Option<(StepId, Code)>,
+}
+
+impl CaseView {
+    /// Whether a party (none: the handler's own people) is concerned by why the case rests: the parties whose data the
+    /// rule reads, or all of them where that cannot be told.
+    pub fn concerns(&self, role: Option<&RoleId>, settled: &Settled) -> bool {
+        let (Some(role), Some(step)) = (role, self.package.step(&settled.step)) else { return true };
+        let why = settled.before.as_ref().unwrap_or(&settled.reason);
+        let rule = step.rules.iter().find(|r| r.result.as_str() == why);
+        let read: Vec<_> = match rule {
+            Some(rule) => self.package.calls_read_by(rule),
+            None => vec![step.id.clone()],
+        };
+        let parties: Vec<_> =
+            read.iter().filter_map(|s| self.package.step(s)).filter_map(|s| s.party.as_ref()).collect();
+        parties.is_empty() || parties.contains(&role)
+    }
+
+    /// Whether a party (none: the handler's own people) may see a receipt: those of calls about them, of their own
+    /// consent, and of what was decided and done in the case.
+    pub fn may_see_receipt(&self, role: Option<&RoleId>, name: &str) -> bool {
+        let Some(role) = role else { return true };
+        let name = name.rsplit_once("-try").map_or(name, |(first, _)| first);
+        match name.split_once('-') {
+            Some(("consent", of)) => of == role.as_str(),
+            Some(("call", step)) => {
+                let step = self.package.steps.iter().find(|s| s.id.as_str() == step);
+                step.is_some_and(|s| s.party.as_ref() == Some(role))
+            }
+            _ => true,
+        }
+    }
 }
 
 impl<S: Source> Flow<S> {
@@ -45,4 +81,20 @@ impl<S: Source> Flow<S> {
     pub fn is_published(&self, package: &Package) -> bool {
         self.lock().published.matters.contains_key(&(package.id.clone(), package.version))
     }
+}
+
+/// A time as local minute in China (UTC+8): `2026-11-23 10:05`.
+pub fn local_minute(ms: u64) -> String {
+    let seconds = ms / 1000 + 8 * 3600;
+    let (days, rest) = ((seconds / 86_400) as i64, seconds % 86_400);
+    // civil-from-days, H. Hinnant, "chrono-compatible low-level date algorithms"
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let doe = z.rem_euclid(146_097);
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let (day, month) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
+    let year = yoe + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", rest / 3600, rest % 3600 / 60)
 }

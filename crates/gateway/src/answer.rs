@@ -6,7 +6,7 @@ use crate::{
     source::{Source, SourceError, Write, Written},
     transform::{Stored, check, to_standard, to_stored},
 };
-use model::{FieldId, OperationId, Resource, ResourceId, What};
+use model::{FieldId, OperationId, Resource, ResourceId, Suite, What};
 use std::collections::BTreeMap;
 
 /// A gateway on one department's database.
@@ -64,6 +64,7 @@ impl GatewayError {
             Self::Ambiguous => Some("ambiguous"),
             Self::Value(_) => Some("bad_value"),
             Self::Source(SourceError::RowCount { .. }) => Some("row_count"),
+            Self::Source(SourceError::Refused) => Some("refused_by_source"),
             Self::Source(_) => None,
         }
     }
@@ -261,8 +262,9 @@ impl<S: Source> Gateway<S> {
                 return Err(GatewayError::Parameter(name.to_string()));
             }
         }
-        let serial =
-            crypto::hash("tongban/serial/1", &[key.as_bytes()]).to_string()[..10].to_ascii_uppercase();
+        // a number in the department's own system, which need not follow the ledger's suite
+        let serial = crypto::hash(Suite::International, "tongban/serial/1", &[key.as_bytes()]);
+        let serial = serial.to_string()[..10].to_ascii_uppercase();
         let value_of = |text: &str| -> Result<String, GatewayError> {
             match text.split_at_checked(1) {
                 Some(("$", name)) => {

@@ -264,6 +264,11 @@ impl Standard {
     pub fn read(path: &Path) -> Result<Self, DeclareError> {
         read(path)
     }
+
+    /// Reads a standard's text; `file` names it in errors.
+    pub fn parse(file: &str, text: &str) -> Result<Self, DeclareError> {
+        parse(file, text)
+    }
 }
 
 impl Connector {

@@ -13,4 +13,5 @@ mod transform;
 pub use answer::{Answered, Checked, Gateway, GatewayError, Performed};
 pub use compile::Problem;
 pub use declare::{Connector, DeclareError, Standard};
-pub use source::{Source, SourceError, sqlite::Sqlite};
+pub use source::{Select, Source, SourceError, Write, Written, memory::Memory, sqlite::Sqlite};
+pub use transform::Stored;

@@ -4,6 +4,7 @@ use crate::transform::Stored;
 use model::FieldId;
 use std::collections::BTreeMap;
 
+pub mod memory;
 pub mod sqlite;
 
 /// Why a source did not answer. Never holds a value.
@@ -12,6 +13,9 @@ pub enum SourceError {
     /// It cannot be reached, or it failed.
     #[error("the database failed: {0}")]
     Failed(String),
+    /// Its own rules refused the write; everything was undone.
+    #[error("the database's own rules refuse the action; nothing was changed")]
+    Refused,
     /// It took longer than allowed.
     #[error("the database did not answer in time")]
     TimedOut,

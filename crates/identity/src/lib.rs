@@ -97,9 +97,11 @@ impl Terminal {
 mod tests {
     use super::*;
 
+    const SUITE: Suite = Suite::National;
+
     #[test]
     fn an_assertion_names_the_key_that_will_sign() {
-        let (terminal, device) = (Terminal::new(SigningKey::random()), SigningKey::random());
+        let (terminal, device) = (Terminal::new(SigningKey::random(SUITE)), SigningKey::random(SUITE));
         let role = "seller".parse().unwrap();
         let who = Identified {
             chain: ChainId([1; 32]),

@@ -1,7 +1,7 @@
 //! One command in, one outcome out.
 
 use crate::{
-    actions, calls, cases, catalogue, consents,
+    actions, calls, cases, catalogue, consents, governance,
     state::{Decision, Key, Missing, Overlay, Position, Stop, ensure},
 };
 use model::*;
@@ -22,13 +22,18 @@ pub struct Rules {
     pub genesis: Arc<Genesis>,
 }
 
+/// From protocol 2 on, the most bytes of an anchor: what a checkpoint needs, and no store of files.
+pub const ANCHOR_BYTES_MAX: usize = 4096;
+
 /// What is fixed for one block.
 #[derive(Clone, Copy, Debug)]
-pub struct BlockContext {
+pub struct BlockContext<'a> {
     /// The height.
     pub height: u64,
     /// The time in milliseconds since 1970.
     pub time_ms: u64,
+    /// The roster in force.
+    pub roster: &'a Roster,
 }
 
 impl Rules {
@@ -37,18 +42,44 @@ impl Rules {
         Self { chain: crypto::chain_id(&genesis), genesis: Arc::new(genesis) }
     }
 
-    /// Whether a command may stand in a block at all: right chain and suite, a member as signer, and that member's
-    /// signature left to check with the returned key. A command that may not is no command: it yields no event.
-    pub fn admit(&self, command: &SignedCommand) -> Option<PublicKey> {
+    /// The suite, fixed at genesis.
+    pub fn suite(&self) -> Suite {
+        self.genesis.suite
+    }
+
+    /// Whether a command may stand in a block at all: right chain and suite, a member of the roster in force as signer, and
+    /// that member's signature left to check with the returned key. A command that may not is no command: it yields no event.
+    pub fn admit(&self, roster: &Roster, command: &SignedCommand) -> Option<PublicKey> {
         let right = command.command.chain == self.chain && command.suite == self.genesis.suite;
-        right.then(|| self.genesis.member(&command.command.signer).map(|m| m.command_key)).flatten()
+        right.then(|| roster.member(&command.command.signer).map(|m| m.command_key)).flatten()
+    }
+
+    /// Ends an epoch. Called once all commands of its last block are decided, with the root over the epoch's headers before
+    /// that block and the hash of the last header before the epoch (zeros in the first); on [`Missing`], fetch that record
+    /// and call again.
+    pub fn end_epoch(
+        &self,
+        overlay: &mut Overlay,
+        block: BlockContext<'_>,
+        blocks: Digest,
+        before: Digest,
+    ) -> Result<EpochEnd, Missing> {
+        let mut decision = Decision::on(overlay);
+        let end = match governance::end_epoch(self, &mut decision, block, blocks, before) {
+            Ok(end) => end,
+            Err(Stop::Missing(missing)) => return Err(missing),
+            Err(Stop::Refused(_)) => unreachable!("the end of an epoch is no command and cannot be refused"),
+        };
+        let writes = decision.writes;
+        overlay.commit(writes);
+        Ok(end)
     }
 
     /// Decides one admitted command at a position of a block. On [`Missing`], fetch that record and call again.
     pub fn apply(
         &self,
         overlay: &mut Overlay,
-        block: BlockContext,
+        block: BlockContext<'_>,
         index: u32,
         id: CommandId,
         command: &Command,
@@ -59,6 +90,12 @@ impl Rules {
             Err(Stop::Missing(missing)) => return Err(missing),
             Err(Stop::Refused(refusal)) => {
                 decision.writes.clear();
+                if let Body::Ask(ask) = &command.body
+                    && let Err(Stop::Missing(missing)) =
+                        cases::count_refusal(&mut decision, ask.case, &command.signer)
+                {
+                    return Err(missing);
+                }
                 Outcome::Refused(refusal)
             }
         };
@@ -72,7 +109,7 @@ impl Rules {
 /// What a decision may look at besides the state.
 pub(crate) struct Scene<'a> {
     pub(crate) rules: &'a Rules,
-    pub(crate) block: BlockContext,
+    pub(crate) block: BlockContext<'a>,
     pub(crate) id: CommandId,
     pub(crate) signer: &'a DepartmentId,
 }
@@ -80,7 +117,7 @@ pub(crate) struct Scene<'a> {
 fn decide(
     rules: &Rules,
     state: &mut Decision<'_>,
-    block: BlockContext,
+    block: BlockContext<'_>,
     id: CommandId,
     command: &Command,
 ) -> Result<Fact, Stop> {
@@ -97,6 +134,7 @@ fn decide(
         Body::OpenCase(c) => cases::open(&scene, state, c),
         Body::Decide(c) => cases::decide(&scene, state, c),
         Body::SettleCase(c) => cases::settle(&scene, state, c),
+        Body::ResumeCase(c) => cases::resume(&scene, state, c),
         Body::Identify(c) => consents::identify(&scene, state, c),
         Body::GiveConsent(c) => consents::give(&scene, state, c),
         Body::WithdrawConsent(c) => consents::withdraw(&scene, state, c),
@@ -106,7 +144,13 @@ fn decide(
         Body::Lapse(c) => calls::lapse(&scene, state, c),
         Body::RequestAction(c) => actions::request(&scene, state, c),
         Body::ReportAction(c) => actions::report(&scene, state, c),
-        Body::Anchor(_) => Ok(Fact::Recorded),
+        Body::Anchor(c) => {
+            ensure(block.roster.protocol < 2 || c.data.len() <= ANCHOR_BYTES_MAX, Refusal::Oversized)?;
+            Ok(Fact::Recorded)
+        }
+        Body::Propose(c) => governance::propose(&scene, state, c),
+        Body::Approve(c) => governance::approve(&scene, state, c),
+        Body::RotateVote(c) => governance::rotate_vote(&scene, state, c),
     }
 }
 
@@ -144,5 +188,9 @@ pub fn first_reads(command: &Command) -> Vec<Key> {
         Body::ReportAction(c) => vec![Key::Action(c.action)],
         Body::Decide(c) => vec![Key::Case(c.case)],
         Body::SettleCase(c) => vec![Key::Case(c.case)],
+        Body::ResumeCase(c) => vec![Key::Case(c.case)],
+        Body::Propose(_) => vec![Key::Due, Key::OpenProposals],
+        Body::Approve(c) => vec![Key::Due, Key::OpenProposals, Key::Proposal(c.proposal)],
+        Body::RotateVote(_) => vec![Key::Due, Key::Rotated(command.signer.clone())],
     }
 }

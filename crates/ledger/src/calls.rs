@@ -9,17 +9,21 @@ use crate::{
 };
 use model::*;
 
+/// The most calls granted in one case: more than any matter needs, and no more than an access log can hold.
+const CALLS_MAX: u32 = 1000;
 /// The longest a holder may be given to answer: 30 days.
 const ANSWER_WITHIN_MS_MAX: u64 = 30 * 24 * 3_600_000;
 
 /// Grants or refuses a call from the case, the matter's declared need, the catalogue and the basis.
 pub(crate) fn ask(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Ask) -> Result<Fact, Stop> {
-    let case = open_case(state, new.case)?;
+    let mut case = open_case(state, new.case)?;
+    ensure(case.granted < CALLS_MAX, Refusal::Oversized)?;
     let matter = matter_of(state, &case)?;
     let declared = matter.published.needs.iter().find(|n| n.step == new.step && &n.recipient == scene.signer);
     let need = declared.ok_or(Refusal::UndeclaredStep)?;
     let resource: Resource = state.need(&Key::Resource(need.resource.clone()), Refusal::UnknownResource)?;
-    ensure(resource.holder == need.holder, Refusal::UnknownResource)?;
+    let answers = resource.holder == need.holder && scene.block.roster.member(&need.holder).is_some();
+    ensure(answers, Refusal::UnknownResource)?;
     ensure(!matches!(resource.share, ShareClass::NotShared { .. }), Refusal::NotShared)?;
     let names = need.what.names();
     ensure(names.iter().all(|n| has_name(&resource, n)), Refusal::UnknownField)?;
@@ -42,7 +46,11 @@ pub(crate) fn ask(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Ask) -> Res
         state: CallState::Granted,
     };
     state.put(&Key::Call(call), &record);
-    Ok(Fact::Granted(number))
+    case.granted += 1;
+    if !planted("uncounted_call") || case.granted % 3 != 0 {
+        state.put(&Key::Case(new.case), &case);
+    }
+    Ok(Fact::Granted(number, case.granted))
 }
 
 /// The declared basis must be there: the party's consent in force, the holder's approval, or the party's own access.
@@ -84,16 +92,25 @@ fn check_basis(
 
 /// A step's call is used once. It may be tried again where the last try gave no data: declined, disputed, or unanswered
 /// past its deadline.
-fn check_first_or_retry(scene: &Scene<'_>, state: &Decision<'_>, new: &Ask) -> Result<(), Stop> {
+fn check_first_or_retry(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Ask) -> Result<(), Stop> {
     let last: Option<(CallId, u32)> = state.get(&Key::StepCall(new.case, new.step.clone()))?;
-    let Some((call, attempt)) = last else { return ensure(new.attempt == 0, Refusal::AlreadyUsed) };
+    let again = Key::Again(new.case, new.step.clone());
+    let Some((call, attempt)) = last else {
+        ensure(new.attempt == 0, Refusal::AlreadyUsed)?;
+        state.put(&again, &false);
+        return Ok(());
+    };
     let last: CallRecord = state.need(&Key::Call(call), Refusal::UnknownCall)?;
     let gave_nothing = match last.state {
         CallState::Declined | CallState::Disputed => true,
         CallState::Granted => last.answer_by_ms < scene.block.time_ms,
         CallState::Answered { .. } | CallState::Opened | CallState::Lapsed => false,
     };
-    ensure(gave_nothing && new.attempt == attempt + 1, Refusal::AlreadyUsed)
+    // never two at once: one that may still be answered is waited for
+    let may = gave_nothing || (last.state != CallState::Granted && state.get(&again)?.unwrap_or(false));
+    ensure(may && new.attempt == attempt + 1, Refusal::AlreadyUsed)?;
+    state.put(&again, &false);
+    Ok(())
 }
 
 fn consent_in_force(consent: &ConsentRecord, now: u64) -> Result<(), Stop> {
@@ -109,7 +126,7 @@ pub(crate) fn answer(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Answer) 
     open_case(state, call.case)?;
     let now = scene.block.time_ms;
     ensure(call.answer_by_ms >= now, Refusal::TooLate)?;
-    if let Some(id) = call.consent {
+    if let Some(id) = call.consent.filter(|_| !planted("answer_after_withdrawal")) {
         let consent: ConsentRecord = state.need(&Key::Consent(id), Refusal::NoConsent)?;
         consent_in_force(&consent, now)?;
     }

@@ -57,7 +57,7 @@ pub(crate) fn publish_matter(
     steps.sort();
     steps.dedup();
     ensure(steps.len() == count, Refusal::WrongShape)?;
-    let member = |id: &DepartmentId| scene.rules.genesis.member(id).is_some();
+    let member = |id: &DepartmentId| scene.block.roster.member(id).is_some();
     let known = new.needs.iter().all(|n| member(&n.recipient) && member(&n.holder))
         && new.actions.iter().all(|a| member(&a.1));
     ensure(known, Refusal::NotYours)?;

@@ -20,6 +20,7 @@ pub(crate) fn enrol_terminal(
     state: &mut Decision<'_>,
     new: &EnrolTerminal,
 ) -> Result<Fact, Stop> {
+    ensure(new.key.suite() == scene.rules.suite(), Refusal::BadSignature)?;
     state.put(&Key::Terminal(scene.signer.clone(), new.key), &new.active);
     Ok(Fact::Recorded)
 }
@@ -37,7 +38,7 @@ pub(crate) fn identify(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Identi
     ensure(party.party.subject == said.subject && said.chain == scene.rules.chain, Refusal::WrongParty)?;
     ensure(said.at_ms.abs_diff(scene.block.time_ms) <= CLOCK_SKEW_MS_MAX, Refusal::Expired)?;
     let signed = crypto::verify(&said.terminal, &said.signing_bytes(), &new.signature);
-    ensure(signed, Refusal::BadSignature)?;
+    ensure(signed && said.signer.suite() == scene.rules.suite(), Refusal::BadSignature)?;
     party.identified = Some(Identified { signer: said.signer, level: said.level });
     state.put(&Key::Case(said.case), &case);
     Ok(Fact::Recorded)

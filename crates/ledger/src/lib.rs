@@ -10,12 +10,17 @@ mod calls;
 mod cases;
 mod catalogue;
 mod consents;
+mod governance;
+#[cfg(test)]
+mod governance_tests;
 mod state;
 #[cfg(test)]
 mod tests;
 
-pub use apply::{BlockContext, COMMAND_LIFETIME_MS_MAX, CONFIRM_WITHIN_MS, Rules, first_reads};
+pub use apply::{
+    ANCHOR_BYTES_MAX, BlockContext, COMMAND_LIFETIME_MS_MAX, CONFIRM_WITHIN_MS, Rules, first_reads,
+};
 pub use state::{
-    ActionRecord, ActionState, CallRecord, CallState, CaseRecord, ConsentRecord, Identified, Key,
-    MatterRecord, Missing, Overlay, PartyRecord, Position,
+    ActionRecord, ActionState, CallRecord, CallState, CaseRecord, ConsentRecord, Due, Identified, Key,
+    MatterRecord, Missing, OpenProposal, Overlay, PartyRecord, Position, ProposalRecord,
 };

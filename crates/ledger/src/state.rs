@@ -43,12 +43,66 @@ pub enum Key {
     StepAction(CaseId, StepId),
     /// The decision of a step: [`CommandId`].
     StepDecision(CaseId, StepId),
+    /// Whether a resumed case may make a step's call or decision once more: `bool`.
+    Again(CaseId, StepId),
+    /// A proposed change of the consortium: [`ProposalRecord`].
+    Proposal(ProposalId),
+    /// The proposals that may still be approved: `Vec<OpenProposal>`.
+    OpenProposals,
+    /// The epoch in which a department last rotated its vote key: `u64`.
+    Rotated(DepartmentId),
+    /// What changes when the next epoch begins: [`Due`].
+    Due,
+    /// The hashes of all ended epochs' last headers: [`merkle::Frontier`].
+    Past,
 }
 
 impl Key {
     /// Where the record lives in the authenticated database.
-    pub fn digest(&self) -> Digest {
-        crypto::hash("tongban/key/1", &[&encode(self)])
+    pub fn digest(&self, suite: Suite) -> Digest {
+        crypto::hash(suite, "tongban/key/1", &[&encode(self)])
+    }
+}
+
+/// A proposed change of the consortium.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct ProposalRecord {
+    /// Who proposed it.
+    pub proposer: DepartmentId,
+    /// What is to change.
+    pub change: Change,
+    /// Void if not approved by then, in milliseconds since 1970.
+    pub expires_ms: u64,
+    /// Who approved it.
+    pub approvals: Vec<DepartmentId>,
+    /// The epoch from which it is in force, once it has the approvals it needs.
+    pub adopted: Option<u64>,
+}
+
+/// A proposal that may still be approved.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct OpenProposal {
+    /// The proposal.
+    pub id: ProposalId,
+    /// Who proposed it.
+    pub proposer: DepartmentId,
+    /// Void if not approved by then, in milliseconds since 1970.
+    pub expires_ms: u64,
+}
+
+/// What changes when the next epoch begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Due {
+    /// Approved changes, in the order they were approved.
+    pub changes: Vec<Change>,
+    /// New vote keys, by department.
+    pub votes: BTreeMap<DepartmentId, PublicKey>,
+}
+
+impl Due {
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.votes.is_empty()
     }
 }
 
@@ -87,6 +141,12 @@ pub struct CaseRecord {
     pub outcome: Option<CaseOutcome>,
     /// How many actions were requested and have not failed: above zero, the case can be neither withdrawn nor refused.
     pub acting: u32,
+    /// How often it was resumed with something to be made once more.
+    pub resumed: u32,
+    /// How many calls were granted in it.
+    pub granted: u32,
+    /// How many calls were refused in it.
+    pub refused: u32,
 }
 
 /// A party of a case.
@@ -186,13 +246,18 @@ pub struct ActionRecord {
 pub struct Missing(pub Key);
 
 /// Records fetched from the state below, with the writes of this block on top.
-#[derive(Default)]
 pub struct Overlay {
+    suite: Suite,
     fetched: HashMap<Digest, Option<Vec<u8>>>,
     written: BTreeMap<Digest, Vec<u8>>,
 }
 
 impl Overlay {
+    /// An overlay that knows nothing yet, for a ledger of this suite.
+    pub fn new(suite: Suite) -> Self {
+        Self { suite, fetched: HashMap::new(), written: BTreeMap::new() }
+    }
+
     /// Puts in a record as it stands below this block (`None`: absent).
     pub fn insert(&mut self, key: Digest, record: Option<Vec<u8>>) {
         self.fetched.insert(key, record);
@@ -214,7 +279,7 @@ impl Overlay {
     }
 
     fn get(&self, key: &Key) -> Result<Option<&[u8]>, Missing> {
-        let digest = key.digest();
+        let digest = key.digest(self.suite);
         if let Some(bytes) = self.written.get(&digest) {
             return Ok(Some(bytes));
         }
@@ -260,12 +325,15 @@ impl<'a> Decision<'a> {
     }
 
     pub(crate) fn put<T: BorshSerialize>(&mut self, key: &Key, record: &T) {
-        self.writes.push((key.digest(), encode(record)));
+        self.writes.push((key.digest(self.overlay.suite), encode(record)));
     }
 
     /// Adds one to a counter and returns its new value.
     pub(crate) fn count(&mut self, key: &Key) -> Result<u64, Stop> {
         let next = self.get::<u64>(key)?.unwrap_or(0) + 1;
+        if planted("number_reused") && next % 5 == 0 {
+            return Ok(next);
+        }
         self.put(key, &next);
         Ok(next)
     }

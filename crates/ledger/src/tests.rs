@@ -1,61 +1,65 @@
 //! The rules, command by command, on an overlay that knows everything it is asked.
 
 use crate::{BlockContext, CONFIRM_WITHIN_MS, Overlay, Rules};
-use crypto::{Keys, SigningKey};
+use crypto::{Credentials, SigningKey};
 use model::*;
 use std::collections::BTreeMap;
 
 const START_MS: u64 = 1_790_000_000_000;
-const MINUTE_MS: u64 = 60_000;
+pub(crate) const MINUTE_MS: u64 = 60_000;
 
-struct World {
-    rules: Rules,
-    keys: BTreeMap<&'static str, Keys>,
-    state: BTreeMap<Digest, Vec<u8>>,
-    height: u64,
-    time_ms: u64,
+pub(crate) struct World {
+    pub(crate) rules: Rules,
+    pub(crate) keys: BTreeMap<&'static str, Credentials>,
+    pub(crate) roster: Roster,
+    pub(crate) state: BTreeMap<Digest, Vec<u8>>,
+    pub(crate) height: u64,
+    pub(crate) time_ms: u64,
     nonce: u64,
     terminal: SigningKey,
     device: SigningKey,
 }
 
-fn name<T: std::str::FromStr<Err = IdError>>(text: &str) -> T {
+pub(crate) fn name<T: std::str::FromStr<Err = IdError>>(text: &str) -> T {
     text.parse().unwrap()
 }
 
-fn text(t: &str) -> Text {
+pub(crate) fn text(t: &str) -> Text {
     Text { zh: t.into(), en: t.into() }
 }
 
 impl World {
     /// A bureau, a registry and a police that published what a small matter needs.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
+        Self::of(Suite::International)
+    }
+
+    pub(crate) fn of(suite: Suite) -> Self {
         let ids = ["bureau", "court", "police", "registry"];
-        let keys: BTreeMap<_, _> = ids.into_iter().map(|id| (id, Keys::random())).collect();
-        let member = |(id, k): (&&str, &Keys)| Member {
-            id: name(id),
-            title: text(id),
-            command_key: k.command.public(),
-            seal_key: k.seal.public(),
-            node_key: k.node.public(),
-            validator: true,
-        };
+        let keys: BTreeMap<_, _> = ids.into_iter().map(|id| (id, Credentials::random(suite))).collect();
+        let member =
+            |(id, k): (&&str, &Credentials)| k.member(name(id), text(id), true, "127.0.0.1:1".into());
         let genesis = Genesis {
             format: 1,
             name: "test".into(),
-            suite: Suite::International,
+            suite,
             time_ms: START_MS,
+            epoch_blocks: 1000,
+            protocol: 1,
+            approvals: 3,
             members: keys.iter().map(member).collect(),
         };
+        genesis.check().unwrap();
         let mut world = Self {
+            roster: genesis.roster(),
             rules: Rules::of(genesis),
             keys,
             state: BTreeMap::new(),
             height: 0,
             time_ms: START_MS,
             nonce: 0,
-            terminal: SigningKey::random(),
-            device: SigningKey::random(),
+            terminal: SigningKey::random(suite),
+            device: SigningKey::random(suite),
         };
         world.accept("registry", Body::PublishResource(world.resource("registry.deed", "registry")));
         world.accept("police", Body::PublishResource(world.resource("police.identity", "police")));
@@ -109,7 +113,7 @@ impl World {
         }
     }
 
-    fn submit(&mut self, signer: &str, body: Body) -> (CommandId, Outcome) {
+    pub(crate) fn submit(&mut self, signer: &str, body: Body) -> (CommandId, Outcome) {
         self.nonce += 1;
         self.height += 1;
         self.time_ms += 10;
@@ -120,16 +124,16 @@ impl World {
             expires_ms: self.time_ms + MINUTE_MS,
             body,
         };
-        let signed = crypto::signed(&self.keys[signer].command, command);
-        assert!(self.rules.admit(&signed).is_some());
+        let signed = crypto::signed(&self.keys[signer].keys.command, command);
+        assert!(self.rules.admit(&self.roster, &signed).is_some());
         let id = crypto::command_id(&signed);
-        let mut overlay = Overlay::default();
-        let block = BlockContext { height: self.height, time_ms: self.time_ms };
+        let mut overlay = Overlay::new(self.rules.suite());
+        let block = BlockContext { height: self.height, time_ms: self.time_ms, roster: &self.roster };
         let outcome = loop {
             match self.rules.apply(&mut overlay, block, 0, id, &signed.command) {
                 Ok(outcome) => break outcome,
                 Err(missing) => {
-                    let key = missing.0.digest();
+                    let key = missing.0.digest(self.rules.suite());
                     overlay.insert(key, self.state.get(&key).cloned());
                 }
             }
@@ -138,14 +142,14 @@ impl World {
         (id, outcome)
     }
 
-    fn accept(&mut self, signer: &str, body: Body) -> CommandId {
+    pub(crate) fn accept(&mut self, signer: &str, body: Body) -> CommandId {
         let (id, outcome) = self.submit(signer, body);
         assert!(matches!(outcome, Outcome::Accepted(_)), "{outcome:?}");
         id
     }
 
     #[track_caller]
-    fn refuse(&mut self, signer: &str, body: Body, why: Refusal) {
+    pub(crate) fn refuse(&mut self, signer: &str, body: Body, why: Refusal) {
         assert_eq!(self.submit(signer, body).1, Outcome::Refused(why));
     }
 
@@ -297,6 +301,61 @@ fn a_dispute_and_a_declined_call_may_be_tried_again() {
 }
 
 #[test]
+fn a_case_that_rests_goes_on_and_repeats_only_what_is_named_and_only_once() {
+    let mut w = World::new();
+    let (case, consent, call) = w.granted();
+    w.accept("police", World::answer(call));
+    let confirm = Confirm { call: CallId(call.0), dispute: None };
+    w.accept("bureau", Body::Confirm(confirm));
+    let decide = |passed: bool| {
+        Body::Decide(Decide {
+            case,
+            step: name("review"),
+            rule: Digest([1; 32]),
+            inputs: vec![],
+            passed,
+            reason: Commitment([1; 32]),
+            adverse: false,
+            confirmed_by: None,
+        })
+    };
+    w.accept("bureau", decide(false));
+    let resume = || {
+        let again = vec![name("identity"), name("review")];
+        Body::ResumeCase(ResumeCase { case, again, reason: Commitment([1; 32]) })
+    };
+    w.refuse("bureau", resume(), Refusal::WrongState);
+    let parked =
+        SettleCase { case, outcome: CaseOutcome::Parked, step: name("review"), reason: Commitment([1; 32]) };
+    w.accept("bureau", Body::SettleCase(parked.clone()));
+    w.refuse("police", resume(), Refusal::NotYours);
+    w.accept("bureau", resume());
+    // never two at once
+    let retry = |w: &World, attempt| Body::Ask(Ask { attempt, ..w.ask(case, "identity", Some(consent)) });
+    w.refuse("bureau", retry(&w, 0), Refusal::AlreadyUsed);
+    let second = w.accept("bureau", retry(&w, 1));
+    w.accept("police", World::answer(second));
+    w.refuse("bureau", retry(&w, 2), Refusal::AlreadyUsed);
+    w.accept("bureau", decide(true));
+    w.refuse("bureau", decide(true), Refusal::AlreadyUsed);
+    // one that repeats nothing is not counted: a case whose report came late goes on however often it was resumed
+    for _ in 0..20 {
+        w.accept("bureau", Body::SettleCase(parked.clone()));
+        let nothing = ResumeCase { case, again: vec![], reason: Commitment([1; 32]) };
+        w.accept("bureau", Body::ResumeCase(nothing));
+    }
+    // bounded, so that a consent is no standing permission
+    for _ in 1..16 {
+        w.accept("bureau", Body::SettleCase(parked.clone()));
+        w.accept("bureau", resume());
+    }
+    w.accept("bureau", Body::SettleCase(parked.clone()));
+    w.refuse("bureau", resume(), Refusal::WrongState);
+    // a person's decision replaces the one a case rests on
+    w.accept("bureau", decide(false));
+}
+
+#[test]
 fn nothing_moves_without_its_basis() {
     let mut w = World::new();
     let case = w.open(1);
@@ -353,7 +412,7 @@ fn a_consent_of_one_case_or_person_serves_no_other() {
 fn only_an_enrolled_terminal_identifies_and_only_this_party() {
     let mut w = World::new();
     let case = w.open(1);
-    let stranger = SigningKey::random();
+    let stranger = SigningKey::random(Suite::International);
     let assertion = Assertion { terminal: stranger.public(), ..w.assertion(case) };
     let signature = stranger.sign(&assertion.signing_bytes());
     w.refuse("bureau", Body::Identify(Identify { assertion, signature }), Refusal::UnknownTerminal);
@@ -378,7 +437,7 @@ fn the_same_application_is_open_once_and_may_come_again_later() {
     w.refuse("bureau", same.clone(), Refusal::Duplicate);
     w.refuse("police", same.clone(), Refusal::NotYours);
     let settle = |outcome| {
-        Body::SettleCase(SettleCase { case, outcome, step: name("check"), reason: name("because") })
+        Body::SettleCase(SettleCase { case, outcome, step: name("check"), reason: Commitment([1; 32]) })
     };
     w.accept("bureau", settle(CaseOutcome::Parked));
     w.refuse("bureau", same.clone(), Refusal::Duplicate);
@@ -422,7 +481,7 @@ fn a_case_in_which_something_was_done_can_be_neither_withdrawn_nor_refused() {
     let mut w = World::new();
     let case = w.open(1);
     let settle = |outcome| {
-        Body::SettleCase(SettleCase { case, outcome, step: name("check"), reason: name("because") })
+        Body::SettleCase(SettleCase { case, outcome, step: name("check"), reason: Commitment([1; 32]) })
     };
     let request = RequestAction {
         case,
@@ -447,8 +506,12 @@ fn nothing_is_answered_in_a_case_that_is_over_and_nobody_is_identified_twice() {
     let assertion = Assertion { signer: w.terminal.public(), ..w.assertion(case) };
     let signature = w.terminal.sign(&assertion.signing_bytes());
     w.refuse("bureau", Body::Identify(Identify { assertion, signature }), Refusal::AlreadyUsed);
-    let settle =
-        SettleCase { case, outcome: CaseOutcome::Withdrawn, step: name("check"), reason: name("because") };
+    let settle = SettleCase {
+        case,
+        outcome: CaseOutcome::Withdrawn,
+        step: name("check"),
+        reason: Commitment([1; 32]),
+    };
     w.accept("bureau", Body::SettleCase(settle));
     w.refuse("police", World::answer(call), Refusal::CaseClosed);
 }
@@ -473,7 +536,8 @@ fn an_adverse_decision_needs_a_person() {
             step: name("check"),
             rule: Digest([1; 32]),
             inputs: vec![],
-            result: name("seized"),
+            passed: false,
+            reason: Commitment([1; 32]),
             adverse,
             confirmed_by,
         })
@@ -510,16 +574,22 @@ fn a_command_of_another_chain_suite_or_stranger_is_no_command() {
         expires_ms: START_MS,
         body: Body::Anchor(Anchor { topic: name("t"), data: vec![] }),
     };
-    let key = &w.keys["bureau"].command;
-    assert!(w.rules.admit(&crypto::signed(key, command.clone())).is_none());
-    let stranger = Command { chain: w.rules.chain, signer: name("nobody"), ..command };
-    assert!(w.rules.admit(&crypto::signed(key, stranger)).is_none());
+    let key = &w.keys["bureau"].keys.command;
+    assert!(w.rules.admit(&w.roster, &crypto::signed(key, command.clone())).is_none());
+    let stranger = Command { chain: w.rules.chain, signer: name("nobody"), ..command.clone() };
+    assert!(w.rules.admit(&w.roster, &crypto::signed(key, stranger)).is_none());
+    // no command of one suite stands on a ledger of the other, whatever it says of itself
+    let mut own = crypto::signed(key, Command { chain: w.rules.chain, ..command });
+    assert!(w.rules.admit(&w.roster, &own).is_some());
+    own.suite = Suite::National;
+    assert!(w.rules.admit(&w.roster, &own).is_none());
+    assert!(!crypto::verify_command(&key.public(), &own));
 }
 
 #[test]
 fn an_expired_command_or_one_that_lives_too_long_takes_no_effect() {
     let mut w = World::new();
-    let body = Body::EnrolTerminal(EnrolTerminal { key: PublicKey([1; 32]), active: true });
+    let body = Body::EnrolTerminal(EnrolTerminal { key: PublicKey::Ed25519([1; 32]), active: true });
     for expires_ms in [0, u64::MAX] {
         let command = Command {
             chain: w.rules.chain,
@@ -528,11 +598,71 @@ fn an_expired_command_or_one_that_lives_too_long_takes_no_effect() {
             expires_ms,
             body: body.clone(),
         };
-        let mut overlay = Overlay::default();
-        let block = BlockContext { height: 1, time_ms: w.time_ms };
+        let mut overlay = Overlay::new(Suite::International);
+        let block = BlockContext { height: 1, time_ms: w.time_ms, roster: &w.roster };
         let id = CommandId([1; 32]);
         let outcome = w.rules.apply(&mut overlay, block, 0, id, &command).unwrap();
         assert_eq!(outcome, Outcome::Refused(Refusal::Expired));
     }
     w.accept("bureau", body);
+}
+
+#[test]
+fn a_call_runs_in_the_national_suite_and_no_key_of_the_other_is_taken_in() {
+    let mut w = World::of(Suite::National);
+    let (_, _, call) = w.granted();
+    w.accept("police", World::answer(call));
+    let foreign = SigningKey::random(Suite::International);
+    let enrol = EnrolTerminal { key: foreign.public(), active: true };
+    w.refuse("bureau", Body::EnrolTerminal(enrol), Refusal::BadSignature);
+    let case = w.open(2);
+    let assertion = Assertion { signer: foreign.public(), ..w.assertion(case) };
+    let signature = w.terminal.sign(&assertion.signing_bytes());
+    w.refuse("bureau", Body::Identify(Identify { assertion, signature }), Refusal::BadSignature);
+}
+
+#[test]
+fn a_matter_whose_holder_left_gets_no_grant() {
+    let mut w = World::new();
+    let case = w.open(1);
+    w.identify(case);
+    let consent = w.consent(case);
+    Change::Remove(name("police")).apply(&mut w.roster);
+    w.refuse("bureau", Body::Ask(w.ask(case, "identity", Some(consent))), Refusal::UnknownResource);
+}
+
+#[test]
+fn from_protocol_2_on_an_anchor_is_small() {
+    let mut w = World::new();
+    let body = || Body::Anchor(Anchor { topic: name("t"), data: vec![0; crate::ANCHOR_BYTES_MAX + 1] });
+    w.accept("bureau", body());
+    w.roster.protocol = 2;
+    w.refuse("bureau", body(), Refusal::Oversized);
+}
+
+#[test]
+fn a_settlement_counts_every_call_of_its_case_granted_or_refused() {
+    let mut w = World::new();
+    let (case, consent, call) = w.granted();
+    let second = w.submit("bureau", Body::Ask(w.ask(case, "own", None))).1;
+    assert_eq!(second, Outcome::Accepted(Fact::Granted(2, 2)));
+    w.refuse("bureau", Body::Ask(w.ask(case, "check", None)), Refusal::BasisNotApproved);
+    w.refuse("bureau", Body::Ask(w.ask(case, "nowhere", None)), Refusal::UndeclaredStep);
+    // whom the matter lets ask nothing cannot raise the count
+    w.refuse("court", Body::Ask(w.ask(case, "identity", Some(consent))), Refusal::UndeclaredStep);
+    // calls of another case are its own
+    let other = w.open(2);
+    w.identify(other);
+    let third = w.submit("bureau", Body::Ask(w.ask(other, "own", None))).1;
+    assert_eq!(third, Outcome::Accepted(Fact::Granted(3, 1)));
+    w.accept("police", World::answer(call));
+    let settle = |case, outcome| {
+        Body::SettleCase(SettleCase { case, outcome, step: name("review"), reason: Commitment([1; 32]) })
+    };
+    let settled = w.submit("bureau", settle(case, CaseOutcome::Closed)).1;
+    assert_eq!(settled, Outcome::Accepted(Fact::Settled(2, 2)));
+    // what is refused because the case is over is counted all the same
+    w.refuse("bureau", Body::Ask(w.ask(case, "own", None)), Refusal::CaseClosed);
+    let settled = w.submit("bureau", settle(other, CaseOutcome::Parked)).1;
+    assert_eq!(settled, Outcome::Accepted(Fact::Settled(1, 0)));
 }

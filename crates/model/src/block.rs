@@ -32,6 +32,10 @@ pub struct Header {
     pub log_end: u64,
     /// The root of the event tree.
     pub event_root: Digest,
+    /// The hash of the roster in force.
+    pub roster: Digest,
+    /// The hash of the [`EpochEnd`](crate::EpochEnd) where an epoch ends with this block, else zeros.
+    pub epoch_end: Digest,
 }
 
 /// How many validators must have signed.
@@ -47,6 +51,7 @@ impl Quorum {
 /// A plain binary Merkle tree after RFC 6962 (leaf prefix 0, node prefix 1), generic over the hash.
 pub mod merkle {
     use crate::Digest;
+    use borsh::{BorshDeserialize, BorshSerialize};
 
     /// A hash over the concatenation of its parts.
     pub type Hash = fn(&[&[u8]]) -> Digest;
@@ -112,6 +117,41 @@ pub mod merkle {
         Some(sized_root(hash, size, &climb(hash, leaf, index, size, path)?))
     }
 
+    /// What is kept of a growing tree to go on with it: the roots of its full subtrees, the largest first.
+    #[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+    pub struct Frontier {
+        size: u64,
+        peaks: Vec<Digest>,
+    }
+
+    impl Frontier {
+        /// How many leaves there are.
+        pub fn size(&self) -> u64 {
+            self.size
+        }
+
+        /// Adds the hash of a leaf.
+        pub fn push(&mut self, hash: Hash, leaf: Digest) {
+            let mut peak = leaf;
+            for _ in 0..self.size.trailing_ones() {
+                let left = self.peaks.pop().expect("a full subtree for every bit of the size");
+                peak = node(hash, &left, &peak);
+            }
+            self.peaks.push(peak);
+            self.size += 1;
+        }
+
+        /// The sized root over all leaves: that of [`root`].
+        pub fn root(&self, hash: Hash) -> Digest {
+            let (last, rest) = match self.peaks.split_last() {
+                Some((last, rest)) => (*last, rest),
+                None => (hash(&[]), &[][..]),
+            };
+            let root = rest.iter().rev().fold(last, |right, left| node(hash, left, &right));
+            sized_root(hash, self.size as usize, &root)
+        }
+    }
+
     fn climb(hash: Hash, leaf: Digest, index: usize, size: usize, path: &[Digest]) -> Option<Digest> {
         if index >= size {
             return None;
@@ -143,6 +183,17 @@ mod tests {
         }
         Digest(state)
     };
+
+    #[test]
+    fn a_growing_tree_has_the_root_of_the_whole() {
+        let mut frontier = merkle::Frontier::default();
+        let mut leaves = Vec::new();
+        for i in 0..70u8 {
+            assert_eq!(frontier.root(FOLD), merkle::root(FOLD, &leaves), "{i} leaves");
+            leaves.push(merkle::leaf(FOLD, &[i]));
+            frontier.push(FOLD, leaves[i as usize]);
+        }
+    }
 
     #[test]
     fn every_leaf_has_a_path_and_only_at_its_place_and_size() {

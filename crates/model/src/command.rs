@@ -10,6 +10,18 @@ use serde::{Deserialize, Serialize};
 pub enum Suite {
     /// Ed25519 (ZIP 215 verification), SHA-256, HPKE (X25519, HKDF-SHA256, ChaCha20-Poly1305).
     International,
+    /// SM2, SM3, SM4 (GM/T 0003, 0004, 0002).
+    National,
+}
+
+impl Suite {
+    /// The word the command line uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::International => "international",
+            Self::National => "national",
+        }
+    }
 }
 
 /// What a department signs.
@@ -85,6 +97,69 @@ pub enum Body {
     SettleCase(SettleCase),
     /// Anchor bytes of the signer's own: a checkpoint, a statement, a hash of something elsewhere.
     Anchor(Anchor),
+    /// Let a case that rests go on, with some of its calls and decisions made once more.
+    ResumeCase(ResumeCase),
+    /// Propose a change of the consortium.
+    Propose(Propose),
+    /// Approve a proposed change.
+    Approve(Approve),
+    /// Vote with another key from the next epoch on; every validator does so now and then by itself.
+    RotateVote(RotateVote),
+}
+
+/// See [`Body::Propose`].
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Propose {
+    /// What is to change.
+    pub change: Change,
+    /// Void if not approved by then, in milliseconds since 1970.
+    pub expires_ms: u64,
+    /// The signature of the proposing department's system officer over [`Propose::signing_bytes`].
+    pub officer: [u8; 64],
+}
+
+impl Propose {
+    /// What a system officer signs.
+    pub fn signing_bytes(
+        chain: &ChainId,
+        department: &DepartmentId,
+        change: &Change,
+        expires_ms: u64,
+    ) -> Vec<u8> {
+        [b"tongban/propose/1\0".as_slice(), &chain.0, &encode(&(department, change, expires_ms))].concat()
+    }
+}
+
+/// See [`Body::Approve`].
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Approve {
+    /// The proposal.
+    pub proposal: ProposalId,
+    /// The signature of the approving department's security officer over [`Approve::signing_bytes`].
+    pub officer: [u8; 64],
+}
+
+impl Approve {
+    /// What a security officer signs.
+    pub fn signing_bytes(chain: &ChainId, department: &DepartmentId, proposal: &ProposalId) -> Vec<u8> {
+        [b"tongban/approve/1\0".as_slice(), &chain.0, &encode(&(department, proposal))].concat()
+    }
+}
+
+/// See [`Body::RotateVote`].
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct RotateVote {
+    /// The new vote key.
+    pub vote_key: PublicKey,
+    /// Its signature over [`RotateVote::signing_bytes`]: nobody rotates to a key they do not have.
+    pub possession: [u8; 64],
+}
+
+impl RotateVote {
+    /// What the new vote key signs.
+    pub fn signing_bytes(chain: &ChainId, department: &DepartmentId, vote_key: &PublicKey) -> Vec<u8> {
+        [b"tongban/rotate-vote/1\0".as_slice(), &chain.0, &encode(&(department, vote_key))].concat()
+    }
 }
 
 /// See [`Body::PublishMatter`].
@@ -276,8 +351,10 @@ pub struct Decide {
     pub rule: Digest,
     /// The commitments of the values it read, so that whoever holds them can run it again.
     pub inputs: Vec<Commitment>,
-    /// What came out.
-    pub result: Code,
+    /// Whether the case goes on as if nothing stood against it.
+    pub passed: bool,
+    /// The commitment to what came out and why: reasons are sensitive, and stay in the handler's vault.
+    pub reason: Commitment,
     /// Whether it is adverse to the applicant; then a person has confirmed it (PIPL 24).
     pub adverse: bool,
     /// The commitment to the name of the officer who confirmed it.
@@ -293,8 +370,19 @@ pub struct SettleCase {
     pub outcome: CaseOutcome,
     /// The step it rests on or ended at.
     pub step: StepId,
-    /// A code that says why without saying anything of the person.
-    pub reason: Code,
+    /// The commitment to the code that says why.
+    pub reason: Commitment,
+}
+
+/// See [`Body::ResumeCase`].
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct ResumeCase {
+    /// The case.
+    pub case: CaseId,
+    /// The steps whose calls or decisions are made once more.
+    pub again: Vec<StepId>,
+    /// The commitment to who asked for it and why.
+    pub reason: Commitment,
 }
 
 /// See [`Body::Anchor`].

@@ -161,7 +161,7 @@ pub fn consent_text(
                 ));
             }
             out.push_str(&format!(
-                "\n有效期至{expires}。可随时撤回；撤回前已完成的取用不受影响。不同意不影响在窗口凭纸质材料办理。\n"
+                "\n办件暂停后本人申请继续办理的，须重新核验的信息可再取用一次。有效期至{expires}。可随时撤回；撤回前已完成的取用不受影响。不同意不影响在窗口凭纸质材料办理。\n"
             ));
         }
         Language::English => {
@@ -182,7 +182,7 @@ pub fn consent_text(
                 ));
             }
             out.push_str(&format!(
-                "\nValid until {expires}. I can withdraw at any time; what was received before stays received. If I refuse, I can still apply at the counter with paper documents.\n"
+                "\nIf the case rests and I ask for it to go on, what has to be checked again may be received once more. Valid until {expires}. I can withdraw at any time; what was received before stays received. If I refuse, I can still apply at the counter with paper documents.\n"
             ));
         }
     }

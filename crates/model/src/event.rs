@@ -18,10 +18,14 @@ pub enum Outcome {
 pub enum Fact {
     /// Nothing beyond the command.
     Recorded,
-    /// A call was granted; the asker's gapless call number, from 1.
-    Granted(u64),
+    /// A call was granted; the asker's gapless call number, and the case's, both from 1.
+    Granted(u64, u32),
     /// A call was answered; the holder's gapless answer number, from 1.
     Answered(u64),
+    /// A proposed change has the approvals it needs, and is made when this epoch begins.
+    Adopted(u64),
+    /// A case was settled; how many calls had been granted in it, and how many refused.
+    Settled(u32, u32),
 }
 
 macro_rules! refusals {
@@ -98,6 +102,12 @@ refusals! {
     UnknownAction => "unknown_action",
     /// An adverse decision needs a person's confirmation.
     Unconfirmed => "unconfirmed",
+    /// No such proposal, or it has expired.
+    UnknownProposal => "unknown_proposal",
+    /// The department has approved this before.
+    ApprovedBefore => "approved_before",
+    /// The consortium could not go on with this change: too few validators, equal keys, a foreign suite.
+    UnfitChange => "unfit_change",
 }
 
 /// A command as the ledger ordered it, with what came of it.

@@ -1,26 +1,8 @@
 //! The genesis: the only thing a verifier has to trust.
 
-use crate::{DepartmentId, PublicKey, SealKey, Suite, Text};
+use crate::{Member, PROTOCOLS, Roster, Suite};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
-
-/// A department at genesis.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Member {
-    /// Its ID.
-    pub id: DepartmentId,
-    /// Its name.
-    pub title: Text,
-    /// Signs its commands.
-    pub command_key: PublicKey,
-    /// Payloads for it are sealed to this.
-    pub seal_key: SealKey,
-    /// Identifies its node to the others; a validator votes with it.
-    pub node_key: PublicKey,
-    /// Whether its node votes.
-    pub validator: bool,
-}
 
 /// The genesis of a consortium. Its hash is the chain ID.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -30,10 +12,16 @@ pub struct Genesis {
     pub format: u32,
     /// What the consortium calls itself.
     pub name: String,
-    /// The cryptographic suite.
+    /// The cryptographic suite, for good.
     pub suite: Suite,
     /// When it was made, in milliseconds since 1970.
     pub time_ms: u64,
+    /// How many blocks an epoch has, for good: departments join and leave, keys and rules change between epochs only.
+    pub epoch_blocks: u64,
+    /// The version of the ledger's rules it begins with.
+    pub protocol: u32,
+    /// How many departments must approve a change of the consortium.
+    pub approvals: u32,
     /// The departments, in ascending order of their IDs.
     pub members: Vec<Member>,
 }
@@ -44,16 +32,24 @@ impl Genesis {
         [b"tongban/genesis/1\0".as_slice(), &crate::encode(self)].concat()
     }
 
-    /// A member by its ID.
-    pub fn member(&self, id: &DepartmentId) -> Option<&Member> {
-        self.members.iter().find(|m| &m.id == id)
+    /// The roster of the first epoch.
+    pub fn roster(&self) -> Roster {
+        Roster { epoch: 0, protocol: self.protocol, approvals: self.approvals, members: self.members.clone() }
     }
 
-    /// The vote keys of the validators in ascending order: position `i` is signer `i` of a finality proof.
-    pub fn validators(&self) -> Vec<PublicKey> {
-        let mut keys: Vec<_> = self.members.iter().filter(|m| m.validator).map(|m| m.node_key).collect();
-        keys.sort();
-        keys
+    /// The epoch a height belongs to.
+    pub fn epoch_of(&self, height: u64) -> u64 {
+        height / self.epoch_blocks
+    }
+
+    /// Whether an epoch ends with this height.
+    pub fn ends_epoch(&self, height: u64) -> bool {
+        (height + 1).is_multiple_of(self.epoch_blocks)
+    }
+
+    /// The last height of an epoch.
+    pub fn last_of(&self, epoch: u64) -> u64 {
+        epoch.saturating_add(1).saturating_mul(self.epoch_blocks) - 1
     }
 
     /// What must hold of a genesis beyond its encoding; says what does not.
@@ -61,17 +57,17 @@ impl Genesis {
         if self.format != 1 {
             return Err(format!("format {} is not supported; this program reads format 1", self.format));
         }
-        if !self.members.windows(2).all(|w| w[0].id < w[1].id) {
-            return Err("members must stand in ascending order of their IDs, each once".into());
+        if !PROTOCOLS.contains(&self.protocol) {
+            return Err(format!(
+                "protocol {} is not known; this program knows {} to {}",
+                self.protocol,
+                PROTOCOLS.start(),
+                PROTOCOLS.end()
+            ));
         }
-        if self.validators().len() < 4 {
-            return Err("a consortium needs at least 4 validators to bear one fault".into());
+        if !(8..=1 << 20).contains(&self.epoch_blocks) {
+            return Err("an epoch has 8 to 1048576 blocks".into());
         }
-        let mut keys: Vec<_> = self.members.iter().flat_map(|m| [m.command_key, m.node_key]).collect();
-        keys.sort();
-        if keys.windows(2).any(|w| w[0] == w[1]) {
-            return Err("two keys are equal; every department needs keys of its own".into());
-        }
-        Ok(())
+        self.roster().check(self.suite)
     }
 }

@@ -10,6 +10,9 @@ pub enum IdError {
     /// Not 64 lower-case hexadecimal digits.
     #[error("expected 64 lower-case hexadecimal digits")]
     Hex,
+    /// Not an algorithm of this program's, a colon, and as many lower-case hexadecimal digits as its keys have.
+    #[error("expected a key like ed25519: and 64 lower-case hexadecimal digits, or sm2: and 66")]
+    Key,
     /// Not a slug: 1 to 64 characters of `a-z 0-9 - _ .`, beginning with a letter.
     #[error("`{0}` is not a name: use 1 to 64 of a-z 0-9 - _ . beginning with a letter")]
     Slug(String),
@@ -71,10 +74,10 @@ digest_id! {
     Commitment,
     /// A per-case name of a person that says nothing of who it is.
     Pseudonym,
-    /// A public signing key of the consortium's suite.
-    PublicKey,
-    /// A public key to which payloads are sealed.
-    SealKey,
+    /// A proposed change of the consortium: the ID of the command that proposed it.
+    ProposalId,
+    /// The Ed25519 key by which a node knows another, in either suite.
+    NodeKey,
 }
 
 impl CommandId {

@@ -12,6 +12,9 @@ mod event;
 mod genesis;
 mod id;
 pub mod identifier;
+mod key;
+mod planted;
+mod roster;
 mod text;
 
 pub use block::{Header, Quorum, merkle};
@@ -22,8 +25,13 @@ pub use consent::{
     Assertion, AssuranceLevel, ConsentItem, ConsentLine, ConsentTerms, IdentityMethod, consent_text,
 };
 pub use event::{Event, Fact, Outcome, Refusal};
-pub use genesis::{Genesis, Member};
+pub use genesis::Genesis;
 pub use id::*;
+pub use key::{PublicKey, SealKey};
+#[cfg(feature = "sim")]
+pub use planted::plant;
+pub use planted::planted;
+pub use roster::{Change, EpochEnd, MEMBERS_MAX, Member, Officers, PROTOCOLS, Roster, TITLE_BYTES_MAX};
 pub use text::{Language, Text};
 
 /// The greatest length of one signed command, in bytes. Longer texts are content-addressed blobs.

@@ -1,19 +1,19 @@
 //! `/api/v1`: handlers parse, call and convert; errors are problem details (RFC 9457).
 
-use crate::DemoDoor;
+use crate::{DemoDoor, consortium, keep};
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Path, Query, Request, State},
+    extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State},
     http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use flow::{CaseError, Flow, NewCase};
 use gateway::Sqlite;
 use model::*;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use utoipa::{OpenApi, ToSchema};
 
@@ -55,7 +55,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
         Self {
             kind: format!("urn:tongban:problem:{code}"),
             title: code.replace('_', " "),
@@ -98,7 +98,8 @@ fn bad(detail: impl Into<String>) -> Problem {
 }
 
 fn parse<T: std::str::FromStr<Err = IdError>>(text: &str) -> Result<T, Problem> {
-    text.parse().map_err(|e: IdError| bad(e.to_string()))
+    // not the error's own words: they repeat what was sent
+    text.parse().map_err(|_| bad("an identifier or name is not of its form"))
 }
 
 /// How the node and its ledger stand.
@@ -108,10 +109,18 @@ pub struct Status {
     pub chain_id: String,
     /// This node's department.
     pub department: String,
+    /// The cryptographic suite: `international` or `national`.
+    pub suite: String,
     /// The departments of the consortium.
     pub departments: Vec<String>,
     /// How many of them vote.
     pub validators: usize,
+    /// The epoch.
+    pub epoch: u64,
+    /// The version of the ledger's rules.
+    pub protocol: u32,
+    /// Whether this node votes in this epoch.
+    pub votes: bool,
     /// The newest final height here.
     pub height: u64,
     /// Commands waiting here.
@@ -221,13 +230,13 @@ pub(crate) fn case_body(view: &flow::CaseView, now_ms: u64) -> CaseBody {
         matter: case.matter.0.to_string(),
         version: case.matter.1,
         outcome: outcome.into(),
-        reason: case.settled.as_ref().map(|s| s.reason.to_string()).unwrap_or_default(),
+        reason: case.settled.as_ref().map(|s| s.reason.clone()).unwrap_or_default(),
         waits_for: if case.settled.is_some() { String::new() } else { waits_for },
         unconfirmed: view.unconfirmed.as_ref().filter(|_| case.settled.is_none()).map(|(s, _)| s.to_string()),
         parties: parties.collect(),
         steps,
-        calls: case.calls.len(),
-        actions: case.actions.len(),
+        calls: case.calls.len() + case.earlier.calls.len(),
+        actions: case.actions.len() + case.earlier.actions.len(),
         elapsed_ms: case.changed_ms - case.opened_ms,
     }
 }
@@ -314,9 +323,92 @@ pub struct ConfirmBody {
     pub officer: String,
 }
 
+/// What somebody asks or decides about a case that rests, and why; both stay in the vault.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReasonBody {
+    /// Who: an officer, or the party that asks.
+    pub who: String,
+    /// Why.
+    pub reason: String,
+}
+
 #[derive(Deserialize)]
 struct LanguageQuery {
     lang: Option<String>,
+}
+
+/// A JSON body. What cannot be read is answered with where it went wrong and never with what was sent.
+pub(crate) struct JsonBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let kind =
+            request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        if !kind.to_ascii_lowercase().starts_with("application/json") {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "send the body as application/json",
+            ));
+        }
+        let bytes =
+            Bytes::from_request(request, state).await.map_err(|e| problem_of(e.into_response().status()))?;
+        read_json(&bytes).map(Self)
+    }
+}
+
+fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|e| {
+        let what = match e.classify() {
+            serde_json::error::Category::Data => "a field is missing, unknown, or of another type",
+            _ => "this is not JSON",
+        };
+        bad(format!("line {}, column {}: {what}", e.line(), e.column()))
+    })
+}
+
+/// Reads bytes as every JSON body there is; for fuzzing and hostile-input tests.
+pub fn check_body_bytes(bytes: &[u8]) {
+    let _ = read_json::<OpenBody>(bytes);
+    let _ = read_json::<ReasonBody>(bytes);
+    let _ = read_json::<ConfirmBody>(bytes);
+    if let Ok(body) = read_json::<IdentifyBody>(bytes) {
+        let _ = (canonical::<Assertion>(&body.assertion), signature(&body.signature));
+    }
+    if let Ok(body) = read_json::<ConsentBody>(bytes) {
+        let _ = (canonical::<ConsentTerms>(&body.terms), signature(&body.signature));
+    }
+    if let Ok(body) = read_json::<WithdrawBody>(bytes) {
+        let _ = (parse::<ConsentId>(&body.consent), signature(&body.signature));
+    }
+}
+
+/// The problem of a status nobody wrote a detail for.
+fn problem_of(status: StatusCode) -> Problem {
+    let (code, detail) = match status {
+        StatusCode::NOT_FOUND => ("not_found", "there is nothing at this address"),
+        StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "this address does not take this method"),
+        StatusCode::PAYLOAD_TOO_LARGE => ("too_large", "the body is larger than 8 MiB"),
+        s if s.is_server_error() => ("internal", "the node could not serve this; its log says why"),
+        _ => ("bad_request", "the request cannot be read"),
+    };
+    Problem::new(status, code, detail)
+}
+
+/// Every error is a problem document, also those no handler wrote; what the caller sent is never repeated to them.
+async fn problems(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    let kind =
+        response.headers().get(header::CONTENT_TYPE).map(|v| v.as_bytes().to_vec()).unwrap_or_default();
+    let written = kind == b"application/problem+json";
+    if (status.is_client_error() || status.is_server_error()) && !written {
+        return problem_of(status).into_response();
+    }
+    response
 }
 
 fn signature(text: &str) -> Result<[u8; 64], Problem> {
@@ -327,18 +419,23 @@ fn signature(text: &str) -> Result<[u8; 64], Problem> {
 
 fn canonical<T: borsh::BorshDeserialize>(text: &str) -> Result<T, Problem> {
     let bytes = hex::decode(text).map_err(|_| bad("expected hexadecimal digits"))?;
-    decode(&bytes).map_err(|e| bad(e.to_string()))
+    decode(&bytes).map_err(|_| bad("the bytes are not in their canonical form"))
 }
 
 #[utoipa::path(get, path = "/api/v1/status", responses((status = 200, body = Status)))]
 async fn status(State(served): Shared) -> Json<Status> {
     let chain = served.flow.chain();
     let rules = chain.rules();
+    let (epoch, roster) = chain.roster();
     Json(Status {
         chain_id: rules.chain.to_string(),
         department: served.department.to_string(),
-        departments: rules.genesis.members.iter().map(|m| m.id.to_string()).collect(),
-        validators: rules.genesis.validators().len(),
+        suite: rules.suite().as_str().into(),
+        departments: roster.members.iter().map(|m| m.id.to_string()).collect(),
+        validators: roster.validators().len(),
+        epoch,
+        protocol: roster.protocol,
+        votes: chain.votes(),
         height: chain.height(),
         waiting: chain.waiting(),
     })
@@ -380,7 +477,7 @@ async fn commands(State(served): Shared, body: Bytes) -> Result<Response, Proble
     responses((status = 201, body = Opened), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn open_case(
     State(served): Shared,
-    Json(body): Json<OpenBody>,
+    JsonBody(body): JsonBody<OpenBody>,
 ) -> Result<(StatusCode, Json<Opened>), Problem> {
     let mut new = NewCase { matter: parse(&body.matter)?, form: BTreeMap::new(), parties: BTreeMap::new() };
     for (name, value) in body.form {
@@ -409,8 +506,9 @@ async fn case(State(served): Shared, Path(id): Path<String>) -> Result<Json<Case
 #[utoipa::path(get, path = "/api/v1/cases/{id}/next", params(("id" = String, Path)),
     responses((status = 200, body = CaseBody), (status = 404, body = Problem)))]
 async fn case_next(State(served): Shared, Path(id): Path<String>) -> Result<Json<CaseBody>, Problem> {
-    let mut changes = served.flow.changes();
-    let _ = tokio::time::timeout(Duration::from_secs(10), changes.changed()).await;
+    let changes = served.flow.changes();
+    let _ =
+        tokio::time::timeout(Duration::from_secs(10), changes.reached(changes.get().saturating_add(1))).await;
     case(State(served), Path(id)).await
 }
 
@@ -419,7 +517,7 @@ async fn case_next(State(served): Shared, Path(id): Path<String>) -> Result<Json
 async fn identify(
     State(served): Shared,
     Path(id): Path<String>,
-    Json(body): Json<IdentifyBody>,
+    JsonBody(body): JsonBody<IdentifyBody>,
 ) -> Result<StatusCode, Problem> {
     let assertion: Assertion = canonical(&body.assertion)?;
     if assertion.case != parse(&id)? {
@@ -451,7 +549,7 @@ async fn consent_draft(
 async fn give_consent(
     State(served): Shared,
     Path(id): Path<String>,
-    Json(body): Json<ConsentBody>,
+    JsonBody(body): JsonBody<ConsentBody>,
 ) -> Result<(StatusCode, Json<Opened>), Problem> {
     let terms: ConsentTerms = canonical(&body.terms)?;
     if terms.case != parse(&id)? {
@@ -466,7 +564,7 @@ async fn give_consent(
 async fn withdraw(
     State(served): Shared,
     Path(_): Path<String>,
-    Json(body): Json<WithdrawBody>,
+    JsonBody(body): JsonBody<WithdrawBody>,
 ) -> Result<StatusCode, Problem> {
     served.flow.withdraw_consent(parse(&body.consent)?, signature(&body.signature)?).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -477,9 +575,33 @@ async fn withdraw(
 async fn confirm(
     State(served): Shared,
     Path(id): Path<String>,
-    Json(body): Json<ConfirmBody>,
+    JsonBody(body): JsonBody<ConfirmBody>,
 ) -> Result<StatusCode, Problem> {
     served.flow.confirm_decision(parse(&id)?, &body.officer).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Lets a case that rests go on: the decision it rests on and what that decision read are made once more.
+#[utoipa::path(post, path = "/api/v1/cases/{id}/resume", params(("id" = String, Path)), request_body = ReasonBody,
+    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn resume(
+    State(served): Shared,
+    Path(id): Path<String>,
+    JsonBody(body): JsonBody<ReasonBody>,
+) -> Result<StatusCode, Problem> {
+    served.flow.resume_case(parse(&id)?, &body.who, &body.reason).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// An officer refuses a case that rests, before its pivot.
+#[utoipa::path(post, path = "/api/v1/cases/{id}/refuse", params(("id" = String, Path)), request_body = ReasonBody,
+    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn refuse(
+    State(served): Shared,
+    Path(id): Path<String>,
+    JsonBody(body): JsonBody<ReasonBody>,
+) -> Result<StatusCode, Problem> {
+    served.flow.refuse_case(parse(&id)?, &body.who, &body.reason).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -545,13 +667,18 @@ pub(crate) fn kind_of(body: &Body) -> &'static str {
         Body::Decide(_) => "decide",
         Body::SettleCase(_) => "settle_case",
         Body::Anchor(_) => "anchor",
+        Body::ResumeCase(_) => "resume_case",
+        Body::Propose(_) => "propose",
+        Body::Approve(_) => "approve",
+        Body::RotateVote(_) => "rotate_vote",
     }
 }
 
 #[utoipa::path(get, path = "/api/v1/blocks/{height}", params(("height" = u64, Path)),
     responses((status = 200, body = BlockBody), (status = 404, body = Problem)))]
-async fn block(State(served): Shared, Path(height): Path<u64>) -> Result<Json<BlockBody>, Problem> {
+async fn block(State(served): Shared, Path(height): Path<String>) -> Result<Json<BlockBody>, Problem> {
     let chain = served.flow.chain();
+    let height = height.parse().map_err(|_| bad("a height is a whole number"))?;
     if height == 0 || height > chain.height() {
         return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "no such block is final here"));
     }
@@ -597,10 +724,21 @@ async fn genesis(State(served): Shared) -> Json<Genesis> {
         give_consent,
         withdraw,
         confirm,
+        resume,
+        refuse,
         receipts,
         receipt,
         block,
-        genesis
+        keep::archive,
+        keep::prune,
+        keep::statement,
+        keep::openings,
+        keep::checkpoint,
+        keep::link,
+        genesis,
+        consortium::roster,
+        consortium::proposals,
+        consortium::proposal
     )
 )]
 struct Api;
@@ -614,7 +752,14 @@ pub fn openapi() -> String {
 
 async fn metrics(State(served): Shared) -> Result<String, Problem> {
     let chain = served.flow.chain();
-    let own = format!("tongban_height {}\ntongban_commands_waiting {}\n", chain.height(), chain.waiting());
+    let (epoch, roster) = chain.roster();
+    let own = format!(
+        "tongban_height {}\ntongban_commands_waiting {}\ntongban_epoch {epoch}\ntongban_protocol {}\ntongban_votes {}\n",
+        chain.height(),
+        chain.waiting(),
+        roster.protocol,
+        u8::from(chain.votes()),
+    );
     Ok(own + &chain.metrics().await?)
 }
 
@@ -627,7 +772,8 @@ async fn authorise(State(served): Shared, headers: HeaderMap, request: Request, 
     let fits = match (&served.token, given) {
         (Some(token), Some(given)) => {
             // compared by hash, so that the time taken says nothing of how much fits
-            crypto::sha256(&[token.as_bytes()]) == crypto::sha256(&[given.as_bytes()])
+            let hash = |text: &str| crypto::digest(Suite::International, &[text.as_bytes()]);
+            hash(token) == hash(given)
         }
         _ => false,
     };
@@ -643,8 +789,13 @@ async fn authorise(State(served): Shared, headers: HeaderMap, request: Request, 
 }
 
 /// The API.
-pub fn router(served: Arc<Served>) -> Router {
+pub(crate) fn router(served: Arc<Served>) -> Router {
     let work = Router::new()
+        .route("/api/v1/archive", get(keep::archive))
+        .route("/api/v1/prune", post(keep::prune))
+        .route("/api/v1/statements", post(keep::statement))
+        .route("/api/v1/openings", get(keep::openings))
+        .route("/api/v1/links", post(keep::link))
         .route("/api/v1/cases", get(cases).post(open_case))
         .route("/api/v1/cases/{id}", get(case))
         .route("/api/v1/cases/{id}/next", get(case_next))
@@ -653,6 +804,8 @@ pub fn router(served: Arc<Served>) -> Router {
         .route("/api/v1/cases/{id}/consent", post(give_consent))
         .route("/api/v1/cases/{id}/withdraw", post(withdraw))
         .route("/api/v1/cases/{id}/confirm", post(confirm))
+        .route("/api/v1/cases/{id}/resume", post(resume))
+        .route("/api/v1/cases/{id}/refuse", post(refuse))
         .route("/api/v1/cases/{id}/receipts", get(receipts))
         .route("/api/v1/cases/{id}/receipts/{name}", get(receipt))
         .layer(middleware::from_fn_with_state(served.clone(), authorise));
@@ -666,9 +819,15 @@ pub fn router(served: Arc<Served>) -> Router {
         )
         .route("/api/v1/status", get(status))
         .route("/api/v1/genesis", get(genesis))
+        .route("/api/v1/checkpoint", get(keep::checkpoint))
+        .route("/api/v1/roster", get(consortium::roster))
+        .route("/api/v1/proposals", get(consortium::proposals))
+        .route("/api/v1/proposals/{id}", get(consortium::proposal))
         .route("/api/v1/blocks/{height}", get(block))
         .route("/api/v1/commands", post(commands))
         .merge(work)
+        .route("/api/{*rest}", any(|| async { StatusCode::NOT_FOUND }))
+        .layer(middleware::from_fn(problems))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(served)
 }

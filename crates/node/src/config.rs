@@ -3,7 +3,6 @@
 use model::DepartmentId;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -42,8 +41,34 @@ pub struct Config {
     /// The bearer token the API wants for anything but signed commands, reads of the ledger and health.
     #[serde(default)]
     pub api_token: Option<String>,
-    /// Where every department's node listens, this one included.
-    pub addresses: BTreeMap<DepartmentId, SocketAddr>,
+    /// The folder of this node's vote keys.
+    #[serde(default = "default_votes")]
+    pub votes: PathBuf,
+    /// The file that is there until this validator has first voted: then an empty ledger folder is no lost one.
+    #[serde(default = "default_first_start")]
+    pub first_start: PathBuf,
+    /// After how many epochs the node votes with a fresh key and destroys the old one; 0: never by itself.
+    #[serde(default = "default_vote_key_epochs")]
+    pub vote_key_epochs: u64,
+    /// A roster file newer than the genesis, for a department that joined later: tells where the others' nodes listen.
+    #[serde(default)]
+    pub roster: Option<PathBuf>,
+    /// An archive of this ledger (`tongban ledger export`): the node reads from it what it pruned.
+    #[serde(default)]
+    pub archive: Option<PathBuf>,
+    /// Which calls this department lawfully withholds from its statements, on which ground, and until when.
+    #[serde(default)]
+    pub withheld: Vec<flow::Withholding>,
+}
+
+fn default_votes() -> PathBuf {
+    "votes".into()
+}
+fn default_first_start() -> PathBuf {
+    "first-start".into()
+}
+fn default_vote_key_epochs() -> u64 {
+    336
 }
 
 fn default_genesis() -> PathBuf {
@@ -92,8 +117,15 @@ impl Config {
             &mut config.database,
             &mut config.connector,
             &mut config.standard,
+            &mut config.votes,
+            &mut config.first_start,
         ];
-        for path in paths.into_iter().chain(config.matters.iter_mut()) {
+        for path in paths
+            .into_iter()
+            .chain(config.matters.iter_mut())
+            .chain(config.roster.as_mut())
+            .chain(config.archive.as_mut())
+        {
             *path = dir.join(&*path);
         }
         Ok(config)

@@ -37,6 +37,8 @@ pub struct DemoDoor {
 impl DemoDoor {
     /// The key on a persona's device.
     pub fn device(&self, id: &str) -> SigningKey {
-        SigningKey::from_seed(crypto::keyed_hash(&self.device_seed, "tongban/demo-device/1", id.as_bytes()).0)
+        let suite = self.terminal.public().suite();
+        let seed = crypto::keyed_hash(suite, &self.device_seed, "tongban/demo-device/1", id.as_bytes());
+        SigningKey::from_seed(suite, seed.0).expect("none in about 2^32 is no key")
     }
 }

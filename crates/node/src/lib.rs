@@ -2,14 +2,17 @@
 
 mod api;
 mod config;
+mod consortium;
 mod demo_door;
+mod keep;
 mod node;
 mod pages;
 mod session;
 mod vault;
+mod votes;
 
-pub use api::openapi;
+pub use api::{check_body_bytes, openapi};
 pub use config::{Config, ConfigError};
 pub use demo_door::{DemoDoor, Persona};
-pub use node::{Node, StartError, read_genesis};
+pub use node::{Node, StartError, read_genesis, read_roster};
 pub use vault::SqliteVault;

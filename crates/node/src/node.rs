@@ -1,13 +1,19 @@
 //! One department's node: ledger engine, gateway, flow and server, wired.
 
-use crate::{Config, DemoDoor, SqliteVault, api, pages};
+use crate::{Config, DemoDoor, SqliteVault, api, pages, votes};
 use axum::Router;
 use chain::Chain;
 use flow::{Flow, Package, Settings};
 use gateway::{Connector, Gateway, Sqlite, Standard};
 use ledger::Rules;
-use model::Genesis;
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use model::{DepartmentId, Genesis, Roster};
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 use tracing::{info, warn};
 
@@ -50,6 +56,28 @@ pub struct Node {
     gateway: Arc<Gateway<Sqlite>>,
     vault: Arc<SqliteVault>,
     tasks: Vec<JoinHandle<()>>,
+    /// Held for as long as the node uses its ledger folder.
+    _claim: File,
+}
+
+/// Claims a ledger folder for one process, of one department on one ledger.
+fn claim(folder: &Path, genesis: &Genesis, department: &DepartmentId) -> Result<File, StartError> {
+    let wrong = |what: String| StartError::File(format!("ledger folder {}: {what}", folder.display()));
+    let io = |e: std::io::Error| wrong(e.to_string());
+    std::fs::create_dir_all(folder).map_err(io)?;
+    let mut options = File::options();
+    let mut file =
+        options.read(true).write(true).create(true).truncate(false).open(folder.join("owner")).map_err(io)?;
+    file.try_lock().map_err(|_| wrong("another process runs on it; stop that one first".into()))?;
+    let mut found = String::new();
+    file.read_to_string(&mut found).map_err(io)?;
+    let own = format!("{department} on {}\n", crypto::chain_id(genesis));
+    if found.is_empty() {
+        file.write_all(own.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+    } else if found != own {
+        return Err(wrong(format!("it belongs to {}, and this is the node of {}", found.trim(), own.trim())));
+    }
+    Ok(file)
 }
 
 /// Reads a genesis file.
@@ -61,11 +89,19 @@ pub fn read_genesis(path: &Path) -> Result<Genesis, StartError> {
     Ok(genesis)
 }
 
+/// Reads a roster file: where the nodes of a consortium listen that changed since its genesis. It is a hint and nothing more.
+pub fn read_roster(path: &Path) -> Result<Roster, StartError> {
+    let wrong = |e: String| StartError::File(format!("{}: {e}", path.display()));
+    let text = std::fs::read(path).map_err(|e| wrong(e.to_string()))?;
+    serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))
+}
+
 impl Node {
     /// Starts a node. The demo door exists only where the demo passes one in.
     pub async fn start(config: Config, passphrase: &str, door: Option<DemoDoor>) -> Result<Self, StartError> {
         let file = |e: &dyn std::fmt::Display| StartError::File(e.to_string());
         let genesis = read_genesis(&config.genesis)?;
+        let claim = claim(&config.ledger, &genesis, &config.department)?;
         let keys = crypto::load_keys(&config.keys, passphrase)?;
         let standard = Standard::read(&config.standard).map_err(|e| file(&e))?;
         let connector = Connector::read(&config.connector).map_err(|e| file(&e))?;
@@ -81,25 +117,37 @@ impl Node {
         let packages = config.matters.iter().map(|dir| Package::read(dir)).collect::<Result<Vec<_>, _>>();
         let packages = packages.map_err(|e| file(&e))?;
         let vault = Arc::new(SqliteVault::open(&config.vault, keys.storage.clone()).await?);
+        // the engine takes this address on its own thread; here it can still be said plainly that it is taken
+        drop(std::net::TcpListener::bind(config.listen).map_err(|e| StartError::Listen(config.listen, e))?);
         let (sender, letters) = mpsc::channel(4096);
+        let introduced = config.roster.as_deref().map(read_roster).transpose()?;
+        let introduced = introduced.map(|roster| roster.members).unwrap_or_default().into_iter();
+        let vote_keys = Arc::new(crypto::VoteKeyFolder::open(&config.votes, keys.storage.clone())?);
         let chain = chain::start(chain::Config {
             rules: Rules::of(genesis),
             department: config.department.clone(),
             node_key: keys.node.clone(),
+            vote_keys: vote_keys.clone(),
+            first_start: config.first_start.exists(),
             listen: config.listen,
-            addresses: config.addresses.clone(),
+            introductions: introduced.map(|m| (m.node_key, m.address)).collect(),
             storage: config.ledger.clone(),
+            archive: config.archive.clone(),
             letters: sender,
         })?;
-        let (flow, follower) = Flow::start(Settings {
+        let flow = Flow::start(Settings {
             chain,
             department: config.department.clone(),
             keys,
             vault: vault.clone(),
             gateway: gateway.clone(),
             packages,
+            withholdings: config.withheld.clone(),
             letters,
         });
+        let keeping =
+            votes::keep(flow.clone(), vote_keys, config.vote_key_epochs, config.first_start.clone());
+        let keeping = tokio::spawn(keeping);
         let listener =
             TcpListener::bind(config.http).await.map_err(|e| StartError::Listen(config.http, e))?;
         let http = listener.local_addr().map_err(|e| StartError::Listen(config.http, e))?;
@@ -117,7 +165,7 @@ impl Node {
             }
         });
         info!(department = %config.department, %http, "node started");
-        Ok(Self { config, flow, http, gateway, vault, tasks: vec![follower, server] })
+        Ok(Self { config, flow, http, gateway, vault, tasks: vec![server, keeping], _claim: claim })
     }
 
     /// The ledger.
@@ -138,5 +186,48 @@ impl Node {
         }
         self.vault.close().await;
         self.gateway.source().close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crypto::Credentials;
+    use model::{Suite, Text};
+
+    fn genesis(name: &str) -> Genesis {
+        let suite = Suite::International;
+        let member = |i: usize| {
+            let title = Text { zh: format!("部门{i}"), en: format!("Department {i}") };
+            let id = format!("d{i}").parse().unwrap();
+            Credentials::random(suite).member(id, title, true, "127.0.0.1:1".into())
+        };
+        Genesis {
+            format: 1,
+            name: name.into(),
+            suite,
+            time_ms: 1,
+            epoch_blocks: 8,
+            protocol: 1,
+            approvals: 2,
+            members: (0..4).map(member).collect(),
+        }
+    }
+
+    #[test]
+    fn a_ledger_folder_serves_one_process_of_one_department_on_one_ledger() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("ledger");
+        let (one, other) = (genesis("one"), genesis("other"));
+        let (d0, d1) = ("d0".parse().unwrap(), "d1".parse().unwrap());
+        let held = claim(&folder, &one, &d0).unwrap();
+        let error = claim(&folder, &one, &d0).unwrap_err().to_string();
+        assert!(error.contains("another process"), "{error}");
+        drop(held);
+        drop(claim(&folder, &one, &d0).unwrap());
+        for (genesis, department) in [(&one, &d1), (&other, &d0)] {
+            let error = claim(&folder, genesis, department).unwrap_err().to_string();
+            assert!(error.contains("it belongs to d0 on"), "{error}");
+        }
     }
 }

@@ -78,6 +78,18 @@ impl Vault for SqliteVault {
         })
     }
 
+    fn list<'a>(&'a self, prefix: &'a str) -> flow::VaultFuture<'a, Vec<String>> {
+        Box::pin(async move {
+            sqlx::query_scalar(
+                "SELECT place FROM vault WHERE place >= ?1 AND place < ?1 || char(1114111) ORDER BY place",
+            )
+            .bind(prefix.to_owned())
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed)
+        })
+    }
+
     fn erase<'a>(&'a self, prefix: &'a str) -> flow::VaultFuture<'a, u64> {
         Box::pin(async move {
             let done = sqlx::query("DELETE FROM vault WHERE place >= ?1 AND place < ?1 || char(1114111)")

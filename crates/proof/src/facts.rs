@@ -27,7 +27,8 @@ pub struct Facts {
     /// The fields or the predicate asked, or the names permitted.
     pub fields: Vec<String>,
     /// Where it stands: `granted`, `refused: code`, `answered`, `declined: code`, `opened`, `disputed`, `given`,
-    /// `withdrawn`, `requested`, `done`, `failed: code`, or the decision's result.
+    /// `withdrawn`, `requested`, `done`, `failed: code`, `passed`, `not_passed`, `complete: n granted, m refused`,
+    /// `so far: n granted, m refused`.
     pub status: String,
     /// The height of the main event's block.
     pub height: u64,

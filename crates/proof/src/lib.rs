@@ -3,10 +3,18 @@
 //! The format is specified in `docs/receipt.md`; a second implementation in plain JavaScript is held to the same
 //! golden receipts.
 
+pub mod audit;
+mod checkpoint;
 mod facts;
 mod receipt;
+mod statement;
 mod verify;
 
+pub use checkpoint::{Checkpoint, End, Link, Linked, headers_of, verify_at};
 pub use facts::Facts;
-pub use receipt::{EventProof, Finality, Kind, Receipt, Role, Vote};
-pub use verify::{Rejected, verify};
+pub use receipt::{EventProof, Finality, Kind, Receipt, Role, RosterChange, Vote};
+pub use statement::{
+    STATEMENT_TOPIC, Stated, StatedAnswer, Statement, StatementKind, Withheld, is_statement,
+    person_commitment, verify_statement,
+};
+pub use verify::{Rejected, Rosters, verify, verify_finality};

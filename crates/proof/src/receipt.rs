@@ -1,5 +1,6 @@
 //! The receipt file.
 
+use borsh::{BorshDeserialize, BorshSerialize};
 use model::{ChainId, Command, Digest, Header, Outcome, SignedCommand};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,10 @@ pub enum Kind {
     Action,
     /// One decision.
     Decision,
+    /// Every call granted in a case up to where it was settled: complete, because the ledger numbered them.
+    AccessLog,
+    /// A holder's statement of its answers about one person; a file of its own, no receipt.
+    Statement,
 }
 
 /// What an event is in a receipt.
@@ -47,6 +52,10 @@ pub enum Role {
     Report,
     /// The decision.
     Decide,
+    /// The case was settled.
+    Settle,
+    /// A statement was anchored (in statements only).
+    Anchor,
 }
 
 /// A receipt: a set of events, each with the proof that the ledger holds it.
@@ -61,8 +70,28 @@ pub struct Receipt {
     pub chain_id: ChainId,
     /// The exact text the person signed (receipts of consents), otherwise empty.
     pub text: String,
+    /// Every change of the roster from the genesis up to the newest event, in order; empty where there was none.
+    pub rosters: Vec<RosterChange>,
     /// The events, in the order the kind fixes.
     pub events: Vec<EventProof>,
+}
+
+/// A change of the roster: the last header of an epoch, which the validators before the change signed, and what it names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RosterChange {
+    /// The header, canonical bytes.
+    #[serde(with = "bytes")]
+    pub header: Vec<u8>,
+    /// Its finality proof.
+    pub finality: Finality,
+    /// The roster from the next epoch on, canonical bytes.
+    #[serde(with = "bytes")]
+    pub roster: Vec<u8>,
+    /// The root over the epoch's headers.
+    pub blocks: Digest,
+    /// The root over earlier epochs' last headers.
+    pub past: Digest,
 }
 
 /// One event and why it is on the ledger.
@@ -94,7 +123,7 @@ pub struct EventProof {
 }
 
 /// The validators' finalize votes over a header.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Finality {
     /// The committee's epoch.
@@ -108,7 +137,7 @@ pub struct Finality {
 }
 
 /// One validator's vote.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vote {
     /// The position of the validator's key among the committee's keys in ascending order.
@@ -140,7 +169,7 @@ impl Receipt {
     }
 }
 
-mod bytes {
+pub(crate) mod bytes {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     pub(crate) fn serialize<S: Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {

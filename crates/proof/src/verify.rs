@@ -2,9 +2,9 @@
 
 use crate::{
     Facts,
-    receipt::{Decoded, EventProof, Kind, Receipt, Role},
+    receipt::{Decoded, EventProof, Finality, Kind, Receipt, Role, RosterChange},
 };
-use crypto::{command_id, header_hash, sha256};
+use crypto::{command_id, header_hash};
 use model::*;
 
 /// The largest receipt file that is read, in bytes.
@@ -12,19 +12,22 @@ const RECEIPT_BYTES_MAX: usize = 8 << 20;
 /// The longest walk from a block to a certified one.
 const WALK_MAX: usize = 1024;
 
-/// The most events a receipt can have.
+/// The most events a receipt can have, and an access log.
 const EVENTS_MAX: usize = 16;
+const LOG_EVENTS_MAX: usize = 1024;
+/// The most changes of the roster a receipt can have.
+const ROSTERS_MAX: usize = 4096;
 
 /// A receipt does not prove what it says, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Rejected(pub String);
 
-fn reject<T>(reason: impl Into<String>) -> Result<T, Rejected> {
+pub(crate) fn reject<T>(reason: impl Into<String>) -> Result<T, Rejected> {
     Err(Rejected(reason.into()))
 }
 
-fn ensure(holds: bool, reason: &str) -> Result<(), Rejected> {
+pub(crate) fn ensure(holds: bool, reason: &str) -> Result<(), Rejected> {
     if holds { Ok(()) } else { reject(reason) }
 }
 
@@ -36,20 +39,85 @@ pub fn verify(file: &[u8], genesis: &Genesis) -> Result<Facts, Rejected> {
         serde_json::from_slice(file).map_err(|e| Rejected(format!("not a receipt: {e}")))?;
     ensure(receipt.format == 1, "the receipt's format is not 1")?;
     ensure(receipt.to_bytes() == file, "the file is not canonical: it was changed or re-formatted")?;
-    ensure(receipt.events.len() <= EVENTS_MAX, "the receipt has more events than any kind")?;
+    let most = if receipt.kind == Kind::AccessLog { LOG_EVENTS_MAX } else { EVENTS_MAX };
+    ensure(receipt.events.len() <= most, "the receipt has more events than its kind")?;
     let chain = crypto::chain_id(genesis);
     ensure(receipt.chain_id == chain, "the receipt is of another ledger than this genesis")?;
+    let rosters = Rosters::check(&receipt.rosters, chain, genesis)?;
     let events = receipt
         .events
         .iter()
-        .map(|proof| check_event(proof, chain, genesis))
+        .map(|proof| check_event(proof, chain, genesis, &rosters))
         .collect::<Result<Vec<_>, _>>()?;
+    let newest = events.iter().map(|e| e.header.epoch).max().unwrap_or(0);
+    ensure(rosters.last().epoch <= newest, "the receipt has a change of the roster that no event needs")?;
     check_order(&events)?;
     link(&receipt, &events)
 }
 
+/// The rosters a ledger had, from its genesis on: each named by a header that the one before it made final.
+pub struct Rosters(Vec<(Roster, Digest)>);
+
+impl Rosters {
+    /// The first roster.
+    pub fn genesis(genesis: &Genesis) -> Self {
+        let roster = genesis.roster();
+        let hash = crypto::roster_hash(genesis.suite, &roster);
+        Self(vec![(roster, hash)])
+    }
+
+    pub(crate) fn check(
+        changes: &[RosterChange],
+        chain: ChainId,
+        genesis: &Genesis,
+    ) -> Result<Self, Rejected> {
+        ensure(changes.len() <= ROSTERS_MAX, "the receipt has more changes of the roster than any ledger")?;
+        let mut rosters = Self::genesis(genesis);
+        for change in changes {
+            let at = |e: DecodeError| Rejected(format!("a change of the roster: {e}"));
+            let header: Header = decode(&change.header).map_err(at)?;
+            let roster: Roster = decode(&change.roster).map_err(at)?;
+            verify_finality(&change.finality, chain, genesis, &rosters, &header)?;
+            let next = EpochEnd { roster, blocks: change.blocks, past: change.past };
+            ensure(next.roster.epoch > header.epoch, "a change of the roster changes nothing")?;
+            rosters.follow(genesis, &header, &next)?;
+        }
+        Ok(rosters)
+    }
+
+    /// The newest.
+    pub fn last(&self) -> &Roster {
+        &self.0.last().expect("there is always the genesis'").0
+    }
+
+    /// The roster in force at a header: the last that began by its epoch, and the one the header names.
+    pub fn of(&self, header: &Header) -> Result<&Roster, Rejected> {
+        let found = self.0.iter().rev().find(|(roster, _)| roster.epoch <= header.epoch);
+        let (roster, hash) = found.expect("the first is in force from epoch 0");
+        ensure(header.roster == *hash, "a header names another roster than the one in force")?;
+        Ok(roster)
+    }
+
+    /// Takes in what the last header of an epoch names. The header itself must have been checked to be final.
+    pub fn follow(&mut self, genesis: &Genesis, last: &Header, end: &EpochEnd) -> Result<(), Rejected> {
+        let ends = genesis.ends_epoch(last.height) && genesis.epoch_of(last.height) == last.epoch;
+        ensure(ends, "a header that ends no epoch changes the roster")?;
+        let hash = crypto::roster_hash(genesis.suite, &end.roster);
+        let named = crypto::epoch_end_hash(genesis.suite, &hash, &end.blocks, &end.past);
+        ensure(named == last.epoch_end, "a roster is not the one its header names")?;
+        if hash == last.roster {
+            return Ok(());
+        }
+        ensure(Some(end.roster.epoch) == last.epoch.checked_add(1), "a roster is of another epoch")?;
+        ensure(end.roster.epoch > self.last().epoch, "a change of the roster stands twice")?;
+        end.roster.check(genesis.suite).map_err(|e| Rejected(format!("a roster is not valid: {e}")))?;
+        self.0.push((end.roster.clone(), hash));
+        Ok(())
+    }
+}
+
 /// Pairs of events of which the first must have been ordered before the second.
-const CHRONICLE: [(Role, Role); 14] = [
+const CHRONICLE: [(Role, Role); 15] = [
     (Role::Matter, Role::Case),
     (Role::Case, Role::Identify),
     (Role::Case, Role::Ask),
@@ -62,6 +130,7 @@ const CHRONICLE: [(Role, Role); 14] = [
     (Role::Answer, Role::Confirm),
     (Role::Consent, Role::Withdraw),
     (Role::Request, Role::Report),
+    (Role::Case, Role::Settle),
     (Role::Resource, Role::Ask),
     (Role::Approval, Role::Ask),
 ];
@@ -78,7 +147,12 @@ fn check_order(events: &[Decoded]) -> Result<(), Rejected> {
 }
 
 /// Checks that one event is on the ledger: signature, inclusion, header walk, finality.
-fn check_event(proof: &EventProof, chain: ChainId, genesis: &Genesis) -> Result<Decoded, Rejected> {
+pub(crate) fn check_event(
+    proof: &EventProof,
+    chain: ChainId,
+    genesis: &Genesis,
+    rosters: &Rosters,
+) -> Result<Decoded, Rejected> {
     let role = proof.role;
     let at = |e: DecodeError| Rejected(format!("{role:?}: {e}"));
     let signed: SignedCommand = decode(&proof.command).map_err(at)?;
@@ -88,14 +162,15 @@ fn check_event(proof: &EventProof, chain: ChainId, genesis: &Genesis) -> Result<
         signed.command.chain == chain && signed.suite == genesis.suite,
         "a command is of another ledger or suite",
     )?;
-    let Some(member) = genesis.member(&signed.command.signer) else {
-        return reject("a command's signer is no member of this consortium");
+    let Some(member) = rosters.of(&header)?.member(&signed.command.signer) else {
+        return reject("a command's signer was no member of this consortium");
     };
     ensure(crypto::verify_command(&member.command_key, &signed), "a command's signature does not verify")?;
 
+    let tree = crypto::tree(genesis.suite);
     let leaf = Event::leaf(proof.index, &proof.command, &proof.outcome);
-    let leaf = merkle::leaf(sha256, &leaf);
-    let root = merkle::root_from_path(sha256, leaf, proof.index as usize, proof.size as usize, &proof.path);
+    let leaf = merkle::leaf(tree, &leaf);
+    let root = merkle::root_from_path(tree, leaf, proof.index as usize, proof.size as usize, &proof.path);
     ensure(root == Some(header.event_root), "an event is not in its block")?;
 
     ensure(proof.walk.len() <= WALK_MAX, "the walk of headers is too long")?;
@@ -103,24 +178,28 @@ fn check_event(proof: &EventProof, chain: ChainId, genesis: &Genesis) -> Result<
     let mut last = header.clone();
     for bytes in &proof.walk {
         let next: Header = decode(bytes).map_err(at)?;
-        let follows = next.parent == header_hash(&last)
+        let follows = next.parent == header_hash(genesis.suite, &last)
             && Some(next.height) == last.height.checked_add(1)
-            && next.chain == last.chain;
+            && next.chain == last.chain
+            && next.epoch == last.epoch;
         ensure(follows, "a header does not follow the one before it")?;
         last = next;
     }
-    check_finality(proof, chain, genesis, &last)?;
+    verify_finality(&proof.finality, chain, genesis, rosters, &last)?;
     Ok(Decoded { role, signed, outcome, header, index: proof.index })
 }
 
-fn check_finality(
-    proof: &EventProof,
+/// Checks that a quorum of the validators of a header's epoch signed it as final.
+pub fn verify_finality(
+    finality: &Finality,
     chain: ChainId,
     genesis: &Genesis,
+    rosters: &Rosters,
     last: &Header,
 ) -> Result<(), Rejected> {
-    let finality = &proof.finality;
-    let validators = genesis.validators();
+    let of_epoch = last.chain.0 == chain.0 && last.epoch == genesis.epoch_of(last.height);
+    ensure(of_epoch, "a header is of another ledger, or its height is of another epoch")?;
+    let validators = rosters.of(last)?.validators();
     ensure(finality.epoch == last.epoch, "the finality proof is of another epoch")?;
     ensure(finality.votes.len() >= Quorum::of(validators.len()), "too few validators signed")?;
     let message = crypto::finalize_message(
@@ -128,7 +207,7 @@ fn check_finality(
         finality.epoch,
         finality.view,
         finality.parent_view,
-        &header_hash(last),
+        &header_hash(genesis.suite, last),
     );
     let mut before = None;
     for vote in &finality.votes {
@@ -137,12 +216,13 @@ fn check_finality(
             "validators must be listed in ascending order, each once",
         )?;
         before = Some(vote.signer);
-        let key =
+        let validator =
             validators.get(vote.signer as usize).ok_or(Rejected("there is no such validator".into()))?;
         let signature: [u8; 64] = vote.signature[..]
             .try_into()
             .map_err(|_| Rejected("a vote's signature has a wrong length".into()))?;
-        ensure(crypto::verify(key, &message, &signature), "a validator's signature does not verify")?;
+        let signed = crypto::verify(&validator.vote_key, &message, &signature);
+        ensure(signed, "a validator's signature does not verify")?;
     }
     Ok(())
 }
@@ -211,6 +291,8 @@ fn link(receipt: &Receipt, events: &[Decoded]) -> Result<Facts, Rejected> {
         Kind::Consent => link_consent(&mut reader, receipt, open, case, base)?,
         Kind::Action => link_action(&mut reader, matter, case, base)?,
         Kind::Decision => link_decision(&mut reader, case, base)?,
+        Kind::AccessLog => link_access_log(&mut reader, matter, &case_event.command().signer, case, base)?,
+        Kind::Statement => return reject("a statement is no receipt"),
     };
     ensure(reader.events.is_empty(), "the receipt has an event too many")?;
     Ok(facts)
@@ -405,7 +487,7 @@ fn link_consent(
     ensure(given.terms.case == case, "the consent is of another case")?;
     let assurance = identified(Some(identify), open, case, &given.terms.role)?;
     check_consent_signature(Some(identify), given)?;
-    let text = crypto::hash("tongban/text/1", &[receipt.text.as_bytes()]);
+    let text = crypto::hash(event.signed.suite, "tongban/text/1", &[receipt.text.as_bytes()]);
     ensure(text == given.terms.text, "the text is not the one that was signed")?;
     let mut status = "given".to_string();
     if let Some(withdraw) = reader.optional(Role::Withdraw) {
@@ -480,6 +562,49 @@ fn link_action(
     Ok(facts)
 }
 
+/// The calls of a case are numbered without gaps, and the settlement says how many there were: none can be left out.
+fn link_access_log(
+    reader: &mut Reader<'_>,
+    matter: &PublishMatter,
+    handler: &DepartmentId,
+    case: CaseId,
+    base: Facts,
+) -> Result<Facts, Rejected> {
+    let event = reader.next(Role::Settle)?;
+    let Body::SettleCase(settle) = &event.command().body else { return reject("nothing is settled") };
+    let Outcome::Accepted(Fact::Settled(granted, refused)) = event.outcome else {
+        return reject("the settlement was refused");
+    };
+    ensure(settle.case == case && &event.command().signer == handler, "another case was settled")?;
+    let mut fields = Vec::new();
+    for number in 1..=granted {
+        let ask_event = reader.next(Role::Ask)?;
+        let Body::Ask(ask) = &ask_event.command().body else { return reject("the Ask event asks nothing") };
+        ensure(ask.case == case, "a call is of another case")?;
+        let numbered = matches!(ask_event.outcome, Outcome::Accepted(Fact::Granted(_, n)) if n == number);
+        ensure(numbered, "a call is missing from the log, or out of its order")?;
+        let before = (ask_event.header.height, ask_event.index) < (event.header.height, event.index);
+        ensure(before, "a call came after the settlement that counts it")?;
+        let asker = &ask_event.command().signer;
+        let declared = matter.needs.iter().find(|n| n.step == ask.step && &n.recipient == asker);
+        let Some(need) = declared else { return reject("the matter declares no such need") };
+        let names: Vec<_> = need.what.names().iter().map(ToString::to_string).collect();
+        fields.push(format!("{asker} <- {}: {}.{}", need.holder, need.resource, names.join(",")));
+    }
+    Ok(Facts {
+        asker: handler.to_string(),
+        step: settle.step.to_string(),
+        fields,
+        status: format!(
+            "{}: {granted} granted, {refused} refused",
+            if settle.outcome.is_final() { "complete" } else { "so far" }
+        ),
+        height: event.header.height,
+        time: event.header.time_ms,
+        ..base
+    })
+}
+
 fn link_decision(reader: &mut Reader<'_>, case: CaseId, base: Facts) -> Result<Facts, Rejected> {
     let event = reader.accepted(Role::Decide)?;
     let Body::Decide(decide) = &event.command().body else { return reject("nothing is decided") };
@@ -487,7 +612,7 @@ fn link_decision(reader: &mut Reader<'_>, case: CaseId, base: Facts) -> Result<F
     Ok(Facts {
         asker: event.command().signer.to_string(),
         step: decide.step.to_string(),
-        status: decide.result.to_string(),
+        status: if decide.passed { "passed" } else { "not_passed" }.into(),
         height: event.header.height,
         time: event.header.time_ms,
         ..base

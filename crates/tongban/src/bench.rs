@@ -1,6 +1,8 @@
 //! `tongban bench`: load on real nodes through their client API.
 
+use crate::say;
 use crate::{
+    archive::bytes_of,
     client::Client,
     demo::free_addresses,
     setup::{self, Plan, PlannedDepartment, node_dir},
@@ -12,13 +14,21 @@ use model::*;
 use node::{Config, Node};
 use serde_json::json;
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
-use tokio::sync::Mutex;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{Mutex, mpsc},
+};
 
 /// What to measure.
 #[derive(Args)]
@@ -38,6 +48,15 @@ pub struct Options {
     /// Submit this many a second, one a request, instead of as many as possible.
     #[arg(long)]
     rate: Option<u64>,
+    /// The cryptographic suite.
+    #[arg(long, default_value = "international", value_parser = crate::suite)]
+    suite: Suite,
+    /// How many of the validators are down.
+    #[arg(long, default_value_t = 0)]
+    down: usize,
+    /// Let everything between two nodes take half of this, each way: an emulated round trip in milliseconds.
+    #[arg(long, default_value_t = 0)]
+    rtt_ms: u64,
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
@@ -62,18 +81,6 @@ fn cpu_pressure() -> f64 {
         .and_then(|t| t.split(' ').next())
         .and_then(|t| t.parse().ok())
         .unwrap_or_default()
-}
-
-fn disk_bytes(dir: &std::path::Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
-    entries
-        .flatten()
-        .map(|e| match e.metadata() {
-            Ok(m) if m.is_dir() => disk_bytes(&e.path()),
-            Ok(m) => m.len(),
-            Err(_) => 0,
-        })
-        .sum()
 }
 
 struct Source {
@@ -108,10 +115,47 @@ impl Source {
     }
 }
 
+/// Whatever comes on one address goes on to another, each way late by `delay`.
+async fn slow_cable(near: TcpListener, far: SocketAddr, delay: Duration) {
+    while let Ok((from, _)) = near.accept().await {
+        tokio::spawn(async move {
+            let Ok(to) = TcpStream::connect(far).await else { return };
+            let _ = (from.set_nodelay(true), to.set_nodelay(true));
+            let ((from_read, from_write), (to_read, to_write)) = (from.into_split(), to.into_split());
+            tokio::join!(late(from_read, to_write, delay), late(to_read, from_write, delay));
+        });
+    }
+}
+
+async fn late(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration) {
+    let (sender, mut under_way) = mpsc::unbounded_channel::<(tokio::time::Instant, Vec<u8>)>();
+    let read = async move {
+        let mut piece = vec![0; 64 * 1024];
+        while let Ok(n @ 1..) = from.read(&mut piece).await {
+            if sender.send((tokio::time::Instant::now() + delay, piece[..n].to_vec())).is_err() {
+                return;
+            }
+        }
+    };
+    let write = async move {
+        while let Some((at, piece)) = under_way.recv().await {
+            tokio::time::sleep_until(at).await;
+            if to.write_all(&piece).await.is_err() {
+                return;
+            }
+        }
+        let _ = to.shutdown().await;
+    };
+    tokio::join!(read, write);
+}
+
 /// Final commands a second, and their latency from the client's side.
 pub async fn ledger(options: Options) -> Result<()> {
     if options.validators < 4 || options.bytes < 256 || options.in_flight == 0 {
         bail!("needs at least 4 validators, 256 bytes a command and one in flight");
+    }
+    if options.down > (options.validators - 1) / 3 {
+        bail!("with {} of {} validators down nothing becomes final", options.down, options.validators);
     }
     let temporary = tempfile::tempdir()?;
     let dir = temporary.path().to_owned();
@@ -123,14 +167,21 @@ pub async fn ledger(options: Options) -> Result<()> {
         listen: free[i],
         http: free[options.validators + i],
     });
-    let plan = Plan { name: "bench".into(), departments: departments.collect() };
+    let plan = Plan::new("bench", options.suite, departments.collect());
     let made = setup::make(&plan, &dir, "bench", now_ms(), |_| {})?;
     let mut nodes = Vec::new();
     for id in made.keys.keys() {
         setup::skeleton(&node_dir(&dir, id), id).await?;
-        let config = Config::read(&node_dir(&dir, id).join("node.toml"))?;
+        let mut config = Config::read(&node_dir(&dir, id).join("node.toml"))?;
+        if options.rtt_ms > 0 {
+            // the address the others know is the far end of a slow cable
+            let cable = TcpListener::bind(config.listen).await?;
+            config.listen = free_addresses(1)?[0];
+            tokio::spawn(slow_cable(cable, config.listen, Duration::from_micros(options.rtt_ms * 500)));
+        }
         nodes.push(Node::start(config, "bench", None).await?);
     }
+    let up = options.validators - options.down;
     let sources: Vec<_> = made
         .keys
         .iter()
@@ -138,7 +189,7 @@ pub async fn ledger(options: Options) -> Result<()> {
             Arc::new(Source {
                 chain: made.chain,
                 id: id.clone(),
-                key: keys.command.clone(),
+                key: keys.keys.command.clone(),
                 bytes: options.bytes,
                 nonce: AtomicU64::new(0),
             })
@@ -149,10 +200,14 @@ pub async fn ledger(options: Options) -> Result<()> {
     for (client, source) in clients.iter().zip(&sources) {
         client.commands(source.batch(1)).await?;
     }
+    for node in nodes.drain(up..) {
+        node.stop().await;
+    }
+    let (clients, sources) = (&clients[..up], &sources[..up]);
 
     let latencies = Arc::new(Mutex::new(Vec::<u64>::new()));
     let refused = Arc::new(AtomicU64::new(0));
-    let (cpu, disk, begun) = (cpu_seconds(), disk_bytes(&dir), Instant::now());
+    let (cpu, disk, begun) = (cpu_seconds(), bytes_of(&dir), Instant::now());
     let until = begun + Duration::from_secs(options.seconds);
     let mut tasks = Vec::new();
     let (all, bad_ones) = (latencies.clone(), refused.clone());
@@ -198,7 +253,7 @@ pub async fn ledger(options: Options) -> Result<()> {
     let mut latencies = std::mem::take(&mut *latencies.lock().await);
     latencies.sort_unstable();
     let done = latencies.len() as f64;
-    let grown = disk_bytes(&dir).saturating_sub(disk) as f64;
+    let grown = bytes_of(&dir).saturating_sub(disk) as f64;
     let at = |p: f64| latencies.get(((done - 1.0) * p) as usize).copied().unwrap_or_default() as f64 / 1000.0;
     let refused = refused.load(Ordering::Relaxed);
     let document = json!({
@@ -210,14 +265,14 @@ pub async fn ledger(options: Options) -> Result<()> {
         "refused": refused,
         "conditions": {
             "validators": options.validators, "bytes": options.bytes, "in_flight": options.in_flight, "rate": options.rate,
-            "seconds": seconds, "suite": "international", "cores": std::thread::available_parallelism().map_or(0, |n| n.get()),
+            "rtt_ms": options.rtt_ms, "seconds": seconds, "suite": options.suite.as_str(), "down": options.down, "cores": std::thread::available_parallelism().map_or(0, |n| n.get()),
             "clients": "in the same process, signing every command", "height": nodes[0].chain().height(),
         },
     });
     if options.json {
-        println!("{document}");
+        say!("{document}");
     } else {
-        println!("{}", serde_json::to_string_pretty(&document)?);
+        say!("{}", serde_json::to_string_pretty(&document)?);
     }
     for node in nodes {
         node.stop().await;

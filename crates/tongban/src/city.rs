@@ -2,7 +2,10 @@
 
 use anyhow::{Context as _, Result};
 use model::identifier;
-use rand::{RngExt as _, SeedableRng as _, seq::IndexedRandom as _};
+use rand::{
+    RngExt as _, SeedableRng as _,
+    seq::{IndexedRandom as _, SliceRandom as _},
+};
 use rand_chacha::ChaCha8Rng;
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use std::path::Path;
@@ -27,6 +30,8 @@ pub enum Exception {
     PowerDown,
     /// The application is submitted twice.
     Twice,
+    /// The gas company's system refuses the change of holder: the meter is locked.
+    GasLocked,
 }
 
 /// A citizen.
@@ -115,6 +120,7 @@ impl City {
         let homes: Vec<_> = (0..HOMES).map(|i| home(&mut rng, i)).collect();
         let mut buyers: Vec<usize> = (HOMES..CITIZENS).collect();
         let mut sales = Vec::with_capacity(SALES);
+        let mut deck = Vec::new();
         for (i, home) in homes.iter().take(SALES).enumerate() {
             let buyer = buyers.swap_remove(rng.random_range(0..buyers.len()));
             // the first is plain: it is the one a newcomer sees
@@ -122,7 +128,12 @@ impl City {
                 None
             } else {
                 use Exception::*;
-                [Arrears, Seizure, UnpaidTax, Withdrawn, PowerDown, Twice].choose(&mut rng).copied()
+                if deck.is_empty() {
+                    // dealt like cards, so that a few dozen cases show every kind
+                    deck = vec![Arrears, Seizure, UnpaidTax, Withdrawn, PowerDown, Twice, GasLocked];
+                    deck.shuffle(&mut rng);
+                }
+                deck.pop()
             };
             sales.push(Sale {
                 unit: home.unit.clone(),
@@ -166,7 +177,10 @@ impl City {
                 ("dl_df", self.bills()),
             ],
             "water" => vec![("water_account", self.homes.iter().map(|h| self.water_row(h)).collect())],
-            "gas" => vec![("gas_customer", self.homes.iter().map(|h| self.gas_row(h)).collect())],
+            "gas" => vec![(
+                "gas_customer",
+                self.homes.iter().enumerate().map(|(i, h)| self.gas_row(i, h)).collect(),
+            )],
             "bureau" => {
                 vec![("sxml", vec![vec!["house-transfer".into(), "房屋转移登记与水电气过户".into()]])]
             }
@@ -259,6 +273,8 @@ impl City {
             owner.id.as_str().into(),
             place.into(),
             "0".into(),
+            // invented: eleven digits that follow from the home, of no use but to be looked for where they may not be
+            format!("199{:08}", 10_000_000 + home.owner * 7).into(),
         ]
     }
 
@@ -293,7 +309,8 @@ impl City {
         ]
     }
 
-    fn gas_row(&self, home: &Home) -> Vec<Cell> {
+    fn gas_row(&self, i: usize, home: &Home) -> Vec<Cell> {
+        let locked = self.sales.get(i).is_some_and(|s| s.exception == Some(Exception::GasLocked));
         let owner = &self.citizens[home.owner];
         let u = &home.unit;
         let parts = [&u[..6], &u[6..9], &u[9..12], &u[12..14], &u[14..19], &u[19..20], &u[20..]];
@@ -303,6 +320,8 @@ impl City {
             owner.id.as_str().into(),
             "ACTIVE".into(),
             "0".into(),
+            if locked { "LOCKED" } else { "OK" }.into(),
+            owner.id.as_str().into(),
         ]
     }
 }
@@ -436,7 +455,7 @@ fn schema(department: &str) -> &'static str {
         "tax" => "CREATE TABLE tax_settlement (settle_no TEXT PRIMARY KEY, contract_no TEXT, tax_kind TEXT, taxpayer_id TEXT,
               payable_fen TEXT, paid_fen TEXT, paid TEXT, paid_on TEXT);
             CREATE INDEX t_1 ON tax_settlement (taxpayer_id)",
-        "power" => "CREATE TABLE dl_yh (yhh TEXT PRIMARY KEY, yhmc TEXT, zjh TEXT, yddz TEXT, zt TEXT);
+        "power" => "CREATE TABLE dl_yh (yhh TEXT PRIMARY KEY, yhmc TEXT, zjh TEXT, yddz TEXT, zt TEXT, lxdh TEXT);
             CREATE TABLE dl_df (yhh TEXT, ny TEXT, ysje INTEGER, ssje INTEGER);
             CREATE INDEX df_1 ON dl_df (yhh); CREATE INDEX yh_1 ON dl_yh (zjh);
             CREATE VIEW v_qf AS SELECT y.yhh, y.zjh, (SELECT COALESCE(SUM(d.ysje - d.ssje), 0) FROM dl_df d WHERE d.yhh = y.yhh) AS qf
@@ -444,7 +463,8 @@ fn schema(department: &str) -> &'static str {
         "water" => "CREATE TABLE water_account (account TEXT PRIMARY KEY, unit_no TEXT, holder TEXT, holder_id TEXT, address TEXT,
               state TEXT, arrears_yuan TEXT);
             CREATE INDEX w_1 ON water_account (holder_id)",
-        "gas" => "CREATE TABLE gas_customer (unit TEXT, customer_name TEXT, id_card TEXT, status TEXT, owed_fen INTEGER);
+        "gas" => "CREATE TABLE gas_customer (unit TEXT, customer_name TEXT, id_card TEXT, status TEXT, owed_fen INTEGER,
+              meter TEXT, signed_by TEXT, CHECK (meter <> 'LOCKED' OR id_card = signed_by));
             CREATE INDEX g_1 ON gas_customer (id_card)",
         "bureau" => "CREATE TABLE sxml (sxbm TEXT PRIMARY KEY, sxmc TEXT)",
         _ => "",

@@ -30,7 +30,9 @@ impl Client {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Vec<u8>> {
-        let response = request.bearer_auth(&self.token).send().await.context("the node cannot be reached")?;
+        let response = request.bearer_auth(&self.token).send().await.with_context(|| {
+            format!("the node at {} cannot be reached; does it run? (tongban node --config …)", self.base)
+        })?;
         let status = response.status();
         let body = response.bytes().await?;
         if !status.is_success() {
@@ -55,6 +57,11 @@ impl Client {
     pub async fn post(&self, path: &str, body: Value) -> Result<Value> {
         let answer = self.send(self.http.post(format!("{}{path}", self.base)).json(&body)).await?;
         if answer.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_slice(&answer)?) }
+    }
+
+    /// Posts JSON and reads bytes.
+    pub async fn post_for_bytes(&self, path: &str, body: Value) -> Result<Vec<u8>> {
+        self.send(self.http.post(format!("{}{path}", self.base)).json(&body)).await
     }
 
     /// Submits a binary batch of signed commands; nine bytes come back for each.

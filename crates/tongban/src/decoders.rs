@@ -25,10 +25,25 @@ pub fn letter(bytes: &[u8]) {
     flow::check_letter_bytes(bytes);
 }
 
-/// A receipt file against a fixed genesis.
+/// A receipt file against a genesis of each suite.
 pub fn receipt(bytes: &[u8]) {
-    if let Some(genesis) = sample_genesis() {
+    for genesis in sample_geneses() {
         let _ = proof::verify(bytes, &genesis);
+    }
+}
+
+/// A statement file, and the same bytes as a checkpoint and a link, against a genesis of each suite.
+pub fn statement(bytes: &[u8]) {
+    for genesis in sample_geneses() {
+        let _ = proof::verify_statement(bytes, &genesis);
+        let _ = proof::headers_of(bytes);
+        if let Ok(checkpoint) = serde_json::from_slice::<proof::Checkpoint>(bytes) {
+            let _ = checkpoint.check(&genesis);
+        }
+        let _ = serde_json::from_slice::<proof::Link>(bytes);
+    }
+    if let Ok(openings) = model::decode::<proof::audit::Openings>(bytes) {
+        assert_eq!(model::encode(&openings), bytes, "openings have one encoding");
     }
 }
 
@@ -54,7 +69,16 @@ pub fn package(bytes: &[u8]) {
     }
 }
 
-/// The genesis of `fuzz/corpus/genesis`, where receipts of the corpus come from.
-fn sample_genesis() -> Option<Genesis> {
-    serde_json::from_slice(include_bytes!("../../../fuzz/corpus/genesis/demo.json")).ok()
+/// A JSON body of the API.
+pub fn body(bytes: &[u8]) {
+    node::check_body_bytes(bytes);
+}
+
+/// The geneses of `fuzz/corpus/genesis`, where receipts of the corpus come from: one of each suite.
+fn sample_geneses() -> impl Iterator<Item = Genesis> {
+    let files = [
+        include_bytes!("../../../fuzz/corpus/genesis/demo.json").as_slice(),
+        include_bytes!("../../../fuzz/corpus/genesis/national.json"),
+    ];
+    files.into_iter().filter_map(|file| serde_json::from_slice(file).ok())
 }

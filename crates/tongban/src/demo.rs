@@ -1,5 +1,6 @@
 //! `tongban demo`: a whole consortium on this machine, and cases carried through it.
 
+use crate::say;
 use crate::{
     city::{City, Exception, Sale},
     client::{Client, Refused},
@@ -78,6 +79,8 @@ pub struct Options {
     pub matter: String,
     /// How many cases.
     pub cases: usize,
+    /// The cryptographic suite.
+    pub suite: Suite,
     /// The city's seed.
     pub seed: u64,
     /// The folder everything is written to.
@@ -149,7 +152,13 @@ fn empty_dir(dir: &Path) -> Result<()> {
 }
 
 /// Writes the whole consortium to disk: departments' databases, keys, genesis, configurations. `dir` is cleared first.
-pub async fn write_consortium(dir: &Path, port: u16, city: &Arc<City>) -> Result<Made> {
+pub async fn write_consortium(
+    dir: &Path,
+    port: u16,
+    suite: Suite,
+    epoch_blocks: u64,
+    city: &Arc<City>,
+) -> Result<Made> {
     empty_dir(dir)?;
     let free = free_addresses(DEPARTMENTS.len() * 2)?;
     let departments =
@@ -160,7 +169,7 @@ pub async fn write_consortium(dir: &Path, port: u16, city: &Arc<City>) -> Result
             listen: free[i],
             http: if *id == "bureau" { ([127, 0, 0, 1], port).into() } else { free[DEPARTMENTS.len() + i] },
         });
-    let plan = Plan { name: "通办演示联盟".into(), departments: departments.collect() };
+    let plan = Plan { epoch_blocks, ..Plan::new("通办演示联盟", suite, departments.collect()) };
     let matter = dir.join("matters/house-transfer");
     std::fs::create_dir_all(&matter)?;
     std::fs::write(matter.join("matter.yaml"), HOUSE_TRANSFER)?;
@@ -209,10 +218,10 @@ fn personas(city: &City) -> Vec<Persona> {
 }
 
 /// A door with a fresh terminal for the people of a city.
-pub fn door(city: &City) -> DemoDoor {
+pub fn door(city: &City, suite: Suite) -> DemoDoor {
     DemoDoor {
         personas: Arc::new(personas(city)),
-        terminal: Arc::new(Terminal::new(SigningKey::random())),
+        terminal: Arc::new(Terminal::new(SigningKey::random(suite))),
         device_seed: crypto::random(),
     }
 }
@@ -250,17 +259,17 @@ pub fn publications(
         (name("registry"), restriction),
         (name("court"), execution),
         (name("bureau"), Body::EnrolTerminal(EnrolTerminal { key: terminal, active: true })),
-        (name("bureau"), Body::PublishMatter(package.publication())),
+        (name("bureau"), Body::PublishMatter(package.publication(terminal.suite()))),
     ];
     Ok([catalogue, rest])
 }
 
 impl Demo {
     /// Writes and starts the whole consortium and publishes its catalogue, bases and matter.
-    pub async fn start(dir: &Path, port: u16, seed: u64) -> Result<Self> {
+    pub async fn start(dir: &Path, port: u16, suite: Suite, seed: u64) -> Result<Self> {
         let city = Arc::new(City::new(seed));
-        let made = write_consortium(dir, port, &city).await?;
-        let door = door(&city);
+        let made = write_consortium(dir, port, suite, setup::EPOCH_BLOCKS, &city).await?;
+        let door = door(&city, suite);
         let mut demo = Self { dir: dir.to_owned(), made, nodes: BTreeMap::new(), city, door };
         for id in demo.made.keys.keys().cloned().collect::<Vec<_>>() {
             demo.start_node(&id).await?;
@@ -600,7 +609,7 @@ async fn finality_ms(demo: &Demo) -> Result<(u64, u64)> {
 }
 
 fn print_timeline(report: &CaseReport) {
-    println!("\n办件 {}  {} → {}", &report.id[..8], report.matter, report.outcome);
+    say!("\n办件 {}  {} → {}", &report.id[..8], report.matter, report.outcome);
     for step in &report.steps {
         let text = |key: &str| step[key].as_str().unwrap_or_default();
         let mark = match text("status") {
@@ -609,7 +618,7 @@ fn print_timeline(report: &CaseReport) {
             "waiting" => "…",
             _ => "·",
         };
-        println!(
+        say!(
             "  {mark} {:<16} {:<9} {:<9} {:>6} ms  {}",
             text("step"),
             text("department"),
@@ -618,7 +627,7 @@ fn print_timeline(report: &CaseReport) {
             text("code")
         );
     }
-    println!(
+    say!(
         "  {} ms in all, {} calls, {} actions, {} receipts\n",
         report.elapsed_ms,
         report.calls,
@@ -634,11 +643,11 @@ pub async fn run(options: Options) -> Result<()> {
     }
     let begun = Instant::now();
     if !options.json {
-        println!("Starting a consortium of {} departments, 4 of them validators …", DEPARTMENTS.len());
+        say!("Starting a consortium of {} departments, 4 of them validators …", DEPARTMENTS.len());
     }
-    let mut demo = Demo::start(&options.data, options.port, options.seed).await?;
+    let mut demo = Demo::start(&options.data, options.port, options.suite, options.seed).await?;
     if !options.json {
-        println!(
+        say!(
             "Ready after {:.1} s; running {} case(s) of {} …",
             begun.elapsed().as_secs_f64(),
             options.cases,
@@ -652,7 +661,8 @@ pub async fn run(options: Options) -> Result<()> {
         "consortium": {
             "chain_id": demo.made.chain,
             "departments": demo.made.genesis.members.iter().map(|m| m.id.as_str()).collect::<Vec<_>>(),
-            "validators": demo.made.genesis.validators().len(),
+            "validators": demo.made.genesis.roster().validators().len(),
+            "suite": options.suite.as_str(),
             "height": bureau.chain().height(),
         },
         "cases": reports,
@@ -660,7 +670,7 @@ pub async fn run(options: Options) -> Result<()> {
         "finality_ms": { "p50": p50, "p99": p99 },
     });
     if options.json {
-        println!("{}", serde_json::to_string(&document)?);
+        say!("{}", serde_json::to_string(&document)?);
     } else {
         if let Some(first) = reports.first() {
             print_timeline(first);
@@ -671,13 +681,13 @@ pub async fn run(options: Options) -> Result<()> {
         }
         let mut elapsed: Vec<_> = reports.iter().map(|r| r.elapsed_ms).collect();
         elapsed.sort_unstable();
-        println!(
+        say!(
             "{} case(s): {outcomes:?}; p50 {} ms, p95 {} ms; finality p50 {p50} ms",
             reports.len(),
             percentile(&elapsed, 0.5),
             percentile(&elapsed, 0.95)
         );
-        println!(
+        say!(
             "Receipts: {}\nCheck one: tongban verify {} --genesis {}",
             options.data.join("receipts").display(),
             reports.first().and_then(|r| r.receipts.first()).map_or("RECEIPT", String::as_str),
@@ -685,7 +695,7 @@ pub async fn run(options: Options) -> Result<()> {
         );
     }
     if !options.headless {
-        println!("\nThe portal is open at http://{} – press Ctrl-C to stop.", bureau.http);
+        say!("\nThe portal is open at http://{} – press Ctrl-C to stop.", bureau.http);
         tokio::signal::ctrl_c().await?;
     }
     demo.stop().await;

@@ -1,8 +1,20 @@
 //! The command line's parts: the demo with its synthetic city, consortium set-up, the API client and benchmarks.
 
+pub mod archive;
+pub mod audit;
+pub mod backup;
 pub mod bench;
 pub mod city;
 pub mod client;
 pub mod decoders;
 pub mod demo;
+pub mod doctor;
+pub mod govern;
+pub mod out;
 pub mod setup;
+
+/// Reads the word of a suite, for the command line.
+pub fn suite(word: &str) -> Result<model::Suite, String> {
+    let suites = [model::Suite::International, model::Suite::National];
+    suites.into_iter().find(|s| s.as_str() == word).ok_or_else(|| "use `international` or `national`".into())
+}

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use serde_json::json;
 use std::{path::PathBuf, process::ExitCode};
-use tongban::{bench, demo, setup};
+use tongban::{archive, audit, backup, bench, demo, doctor, govern, say, setup};
 
 /// Departments share a citizen's data one transaction at a time, under consent, with proof.
 #[derive(Parser)]
@@ -32,9 +32,9 @@ enum Command {
         /// How many cases.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=400))]
         cases: u16,
-        /// The cryptographic suite (national comes with a later release).
-        #[arg(long, default_value = "international", value_parser = ["international"])]
-        suite: String,
+        /// The cryptographic suite: `international`, or `national` (SM2, SM3, SM4).
+        #[arg(long, default_value = "international", value_parser = tongban::suite)]
+        suite: model::Suite,
         /// The seed of the city.
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -61,18 +61,95 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
-    /// Verify a receipt offline, with nothing but the genesis.
+    /// Departments of the consortium: list, join, leave, new keys.
+    Department {
+        #[command(subcommand)]
+        command: govern::DepartmentCommand,
+    },
+    /// Changes of the consortium that departments approve.
+    Governance {
+        #[command(subcommand)]
+        command: govern::GovernanceCommand,
+    },
+    /// Look at everything a node needs: keys, roster, ports, disk, database, other nodes. Changes nothing.
     ///
-    /// Example: tongban verify call-deed.json --genesis genesis.json
-    Verify {
-        /// The receipt.
-        receipt: PathBuf,
-        /// The consortium's genesis.
+    /// Example: TONGBAN_PASSPHRASE=… tongban doctor --config nodes/tax/node.toml
+    Doctor {
+        /// The node's configuration.
         #[arg(long)]
-        genesis: PathBuf,
+        config: PathBuf,
         /// Print one JSON document.
         #[arg(long)]
         json: bool,
+    },
+    /// Verify a receipt or a statement offline, with nothing but the genesis.
+    ///
+    /// Example: tongban verify call-deed.json --genesis genesis.json
+    Verify {
+        /// The receipt or statement.
+        receipt: PathBuf,
+        #[command(flatten)]
+        against: audit::Against,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Copy all that only this node has to a folder, while it runs: keys, vote keys, vault, files, and the ledger's archive.
+    ///
+    /// Example: tongban backup --config nodes/tax/node.toml --out /mnt/backup/tax
+    Backup {
+        /// The node's configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// The folder; an earlier backup in it is brought up to date.
+        #[arg(long)]
+        out: PathBuf,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a node's folder out of a backup, every byte of it checked first.
+    ///
+    /// Example: tongban restore /mnt/backup/tax --out nodes/tax
+    Restore {
+        /// The backup.
+        backup: PathBuf,
+        /// The new folder of the node; it must be empty.
+        #[arg(long)]
+        out: PathBuf,
+        /// Check the backup and write nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have a running node state all its department answered about a person; the statement is anchored on the ledger.
+    ///
+    /// Example: tongban statement --config nodes/police/node.toml --person person.txt --out statement.json
+    Statement {
+        /// The node's configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// A file with the identifier of the person, who was identified.
+        #[arg(long)]
+        person: PathBuf,
+        /// The file to write.
+        #[arg(long)]
+        out: PathBuf,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Hold a department to its statements: did it open every answer, and leave out none?
+    Audit {
+        #[command(subcommand)]
+        command: audit::AuditCommand,
+    },
+    /// Archive the ledger, check every byte of an archive, apply it again, prune what it holds, restore from it.
+    Ledger {
+        #[command(subcommand)]
+        command: LedgerCommand,
     },
     /// Check a matter package.
     Matter {
@@ -103,6 +180,112 @@ enum ConsortiumCommand {
         /// The plan.
         file: PathBuf,
         /// The folder to write to; it must be empty.
+        #[arg(long)]
+        out: PathBuf,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum LedgerCommand {
+    /// Write every final block of a running node to an archive; an archive that exists is gone on with.
+    ///
+    /// Example: tongban ledger export --config nodes/audit/node.toml --out audit.archive
+    Export {
+        /// The node's configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// The archive.
+        #[arg(long)]
+        out: PathBuf,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check every byte of an archive, offline: order, signatures, events, finality.
+    ///
+    /// Example: tongban ledger fsck audit.archive --genesis genesis.json
+    Fsck {
+        /// The archive.
+        archive: PathBuf,
+        /// The consortium's genesis.
+        #[arg(long)]
+        genesis: PathBuf,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Apply every command of an archive again, offline: each outcome and state root must come out the same.
+    ///
+    /// Example: tongban ledger replay audit.archive --genesis genesis.json
+    Replay {
+        /// The archive.
+        archive: PathBuf,
+        /// The consortium's genesis.
+        #[arg(long)]
+        genesis: PathBuf,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring the node's archive (`archive` in node.toml) up to date, check every byte of it, and let the running node drop what it
+    /// holds. Old receipts still verify, and the node still proves old events, from the archive.
+    ///
+    /// Example: tongban ledger prune --config nodes/tax/node.toml --dry-run
+    Prune {
+        /// The node's configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// Export and check, and say what would be pruned.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put an archive's blocks into the empty ledger folder of a node that does not run, checking each: faster than fetching them
+    /// from the others, and possible when nobody else has them.
+    ///
+    /// Example: tongban ledger restore audit.archive --config nodes/tax/node.toml
+    Restore {
+        /// The archive.
+        archive: PathBuf,
+        /// The node's configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write the newest checkpoint, the last header of an epoch: published elsewhere, it pins the past.
+    ///
+    /// Example: tongban ledger checkpoint --config nodes/audit/node.toml --out checkpoint.json
+    Checkpoint {
+        /// The node's configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// The file to write.
+        #[arg(long)]
+        out: PathBuf,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show that what a receipt or statement proves comes before a checkpoint, for `verify --checkpoint … --link …`.
+    ///
+    /// Example: tongban ledger link call-deed.json --checkpoint checkpoint.json --config nodes/audit/node.toml --out link.json
+    Link {
+        /// The receipt or statement.
+        receipt: PathBuf,
+        /// The checkpoint.
+        #[arg(long)]
+        checkpoint: PathBuf,
+        /// The configuration of any department's node.
+        #[arg(long)]
+        config: PathBuf,
+        /// The file to write.
         #[arg(long)]
         out: PathBuf,
         /// Print one JSON document.
@@ -174,10 +357,28 @@ fn main() -> ExitCode {
         &cli.command,
         Command::Demo { json: true, .. }
             | Command::Verify { json: true, .. }
+            | Command::Doctor { json: true, .. }
+            | Command::Backup { json: true, .. }
+            | Command::Statement { json: true, .. }
+            | Command::Restore { json: true, .. }
             | Command::Consortium { command: ConsortiumCommand::Init { json: true, .. } }
             | Command::Matter { command: MatterCommand::Check { json: true, .. } }
             | Command::Connector { command: ConnectorCommand::Check { json: true, .. } }
-    );
+            | Command::Ledger {
+                command: LedgerCommand::Export { json: true, .. }
+                    | LedgerCommand::Fsck { json: true, .. }
+                    | LedgerCommand::Replay { json: true, .. }
+                    | LedgerCommand::Prune { json: true, .. }
+                    | LedgerCommand::Restore { json: true, .. }
+                    | LedgerCommand::Checkpoint { json: true, .. }
+                    | LedgerCommand::Link { json: true, .. }
+            }
+    ) || match &cli.command {
+        Command::Department { command } => command.json(),
+        Command::Governance { command } => command.json(),
+        Command::Audit { command } => command.json(),
+        _ => false,
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => {
@@ -191,7 +392,7 @@ fn main() -> ExitCode {
             let no = e.downcast_ref::<No>().is_some();
             if json && !no {
                 let document = json!({ "error": { "code": "failed", "message": format!("{e:#}"), "hint": "see --help" } });
-                println!("{document}");
+                say!("{document}");
             }
             if !no || !json {
                 eprintln!("error: {e:#}");
@@ -203,21 +404,89 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<()> {
     match command {
-        Command::Demo { headless, matter, cases, suite: _, seed, data, port, json } => {
-            demo::run(demo::Options { headless, matter, cases: cases.into(), seed, data, port, json }).await
+        Command::Demo { headless, matter, cases, suite, seed, data, port, json } => {
+            let cases = cases.into();
+            demo::run(demo::Options { headless, matter, cases, suite, seed, data, port, json }).await
         }
         Command::Consortium { command: ConsortiumCommand::Init { file, out, json } } => {
             init(file, out, json).await
         }
         Command::Node { config } => serve(config).await,
-        Command::Verify { receipt, genesis, json } => verify(receipt, genesis, json),
+        Command::Department { command } => govern::department(command).await,
+        Command::Governance { command } => govern::governance(command).await,
+        Command::Doctor { config, json } => {
+            match doctor::doctor(&config, std::env::var("TONGBAN_PASSPHRASE").ok(), json).await? {
+                0 => Ok(()),
+                n => Err(No(format!("{n} thing(s) are not well")).into()),
+            }
+        }
+        Command::Verify { receipt, against, json } => unless(audit::verify(&receipt, &against, json)?),
+        Command::Statement { config, person, out, json } => {
+            audit::statement(&config, &person, &out, json).await
+        }
+        Command::Audit { command } => unless(audit::audit(command).await?),
+        Command::Ledger { command: LedgerCommand::Export { config, out, json } } => {
+            archive::export_and_say(&config, &out, json).await
+        }
+        Command::Ledger { command: LedgerCommand::Fsck { archive: file, genesis, json } } => {
+            let done = tokio::task::spawn_blocking(move || archive::fsck(&file, &genesis)).await??;
+            archived(done, json)
+        }
+        Command::Ledger { command: LedgerCommand::Replay { archive: file, genesis, json } } => {
+            let done = tokio::task::spawn_blocking(move || archive::replay(&file, &genesis)).await??;
+            archived(done, json)
+        }
+        Command::Ledger { command: LedgerCommand::Prune { config, dry_run, json } } => {
+            unless(archive::prune(&config, dry_run, json).await?)
+        }
+        Command::Ledger { command: LedgerCommand::Restore { archive: file, config, json } } => {
+            let restored = move || archive::restore_and_say(&file, &config, json);
+            unless(tokio::task::spawn_blocking(restored).await??)
+        }
+        Command::Ledger { command: LedgerCommand::Checkpoint { config, out, json } } => {
+            audit::checkpoint(&config, &out, json).await
+        }
+        Command::Ledger { command: LedgerCommand::Link { receipt, checkpoint, config, out, json } } => {
+            audit::link(&receipt, &checkpoint, &config, &out, json).await
+        }
+        Command::Backup { config, out, json } => backup::backup(&config, &out, json).await,
+        Command::Restore { backup: from, out, dry_run, json } => {
+            let restored = move || backup::restore(&from, &out, dry_run, json);
+            unless(tokio::task::spawn_blocking(restored).await??)
+        }
         Command::Matter { command: MatterCommand::Check { dir, json } } => check_matter(dir, json),
         Command::Connector { command: ConnectorCommand::Check { files, database, json } } => {
             check_connector(files, database, json).await
         }
         Command::Bench { command: BenchCommand::Ledger(options) } => bench::ledger(options).await,
         Command::Openapi => {
-            print!("{}", node::openapi());
+            say!("{}", node::openapi().trim_end());
+            Ok(())
+        }
+    }
+}
+
+/// Says no where something is wrong with what was looked at.
+fn unless(problem: Option<String>) -> Result<()> {
+    problem.map_or(Ok(()), |problem| Err(No(problem).into()))
+}
+
+fn archived(done: archive::Outcome, json: bool) -> Result<()> {
+    if json {
+        say!("{}", done.document);
+    }
+    match done.problem {
+        Some(problem) => Err(No(problem).into()),
+        None => {
+            if !json {
+                say!(
+                    "in order to height {}: {} commands, {} bytes, state root {}",
+                    done.document["height"],
+                    done.document["commands"],
+                    done.document["command_bytes"],
+                    done.document["state_root"].as_str().unwrap_or_default()
+                );
+            }
             Ok(())
         }
     }
@@ -240,23 +509,27 @@ async fn init(file: PathBuf, out: PathBuf, json: bool) -> Result<()> {
     }
     let departments: Vec<_> = made.keys.keys().map(|id| id.as_str()).collect();
     if json {
-        println!("{}", json!({ "chain_id": made.chain, "departments": departments }));
+        say!("{}", json!({ "chain_id": made.chain, "departments": departments }));
     } else {
-        println!(
+        say!(
             "Consortium {} with {} departments under {}",
             made.chain.short(),
             departments.len(),
             out.display()
         );
-        println!(
+        say!(
             "Next: carry nodes/NAME to its machine, fill in connector.yaml, and run `tongban node --config node.toml`."
         );
     }
     Ok(())
 }
 
+/// With less room than this the engine cannot write: 4 MiB.
+const DISK_FULL_BYTES: u64 = 4 << 20;
+
 async fn serve(config: PathBuf) -> Result<()> {
     let config = node::Config::read(&config)?;
+    let ledger = config.ledger.clone();
     let node = node::Node::start(config, &passphrase()?, None).await?;
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let failed = tokio::select! {
@@ -266,34 +539,15 @@ async fn serve(config: PathBuf) -> Result<()> {
     };
     node.stop().await;
     if failed {
+        if doctor::free_bytes(&ledger).is_some_and(|bytes| bytes < DISK_FULL_BYTES) {
+            anyhow::bail!(
+                "the disk of the ledger folder {} is full: make room and start the node again; nothing that was final is lost",
+                ledger.display()
+            );
+        }
         anyhow::bail!("the ledger engine stopped by itself; its log says why");
     }
     Ok(())
-}
-
-fn verify(receipt: PathBuf, genesis: PathBuf, json: bool) -> Result<()> {
-    let file = std::fs::read(&receipt).with_context(|| format!("reading {}", receipt.display()))?;
-    let genesis = node::read_genesis(&genesis)?;
-    match proof::verify(&file, &genesis) {
-        Ok(facts) if json => {
-            println!("{}", json!({ "valid": true, "reason": "", "facts": facts }));
-            Ok(())
-        }
-        Ok(facts) => {
-            println!("valid");
-            let facts = serde_json::to_value(&facts)?;
-            for (name, value) in facts.as_object().into_iter().flatten() {
-                println!("  {name:<10} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-            }
-            Ok(())
-        }
-        Err(rejected) => {
-            if json {
-                println!("{}", json!({ "valid": false, "reason": rejected.0, "facts": null }));
-            }
-            Err(No(format!("{} is not valid: {rejected}", receipt.display())).into())
-        }
-    }
 }
 
 fn check_matter(dir: PathBuf, json: bool) -> Result<()> {
@@ -305,16 +559,11 @@ fn check_matter(dir: PathBuf, json: bool) -> Result<()> {
             .map(|e| json!({ "severity": "error", "path": e.file, "line": 0, "code": "package", "message": e.message }))
             .into_iter()
             .collect();
-        println!("{}", json!({ "problems": problems }));
+        say!("{}", json!({ "problems": problems }));
     }
     let package = checked.map_err(|e| No(e.to_string()))?;
     if !json {
-        println!(
-            "{} version {}: {} steps, no problem found",
-            package.id,
-            package.version,
-            package.steps.len()
-        );
+        say!("{} version {}: {} steps, no problem found", package.id, package.version, package.steps.len());
     }
     Ok(())
 }
@@ -326,12 +575,12 @@ async fn check_connector(files: Vec<PathBuf>, database: PathBuf, json: bool) -> 
     let gateway = gateway::Gateway::open(connector, &standard, source).await?;
     let problems = gateway.problems();
     if json {
-        println!("{}", json!({ "queries": gateway.report() }));
+        say!("{}", json!({ "queries": gateway.report() }));
     } else {
         for query in gateway.report() {
-            println!("{:<8} {}", query.status, query.id);
+            say!("{:<8} {}", query.status, query.id);
             for problem in query.problems {
-                println!("         {problem}");
+                say!("         {problem}");
             }
         }
     }

@@ -180,6 +180,7 @@ async fn a_house_is_transferred_on_the_pages() -> Result<()> {
     browser.click("//button[contains(., '确认身份')]").await?;
     browser.click("//button[contains(., '签署')]").await?;
     browser.see("授权书").await?;
+    browser.see("不动产单元号").await?;
     browser.see("本人同意下列部门").await?;
     browser.click("//button[contains(., '同意并签署')]").await?;
     browser.see("等待另一方签署").await?;
@@ -227,6 +228,15 @@ async fn a_house_is_transferred_on_the_pages() -> Result<()> {
         .await?;
     browser.click("//form[@id='verify']//button").await?;
     browser.see("The receipt is not valid").await?;
+
+    // the ledger's records and blocks, by what departments did
+    browser.go("/explorer?lang=en").await?;
+    browser.click("//td/a[contains(@href, '/explorer/record/')]").await?;
+    browser.see("Record ID").await?;
+    browser.click("//main//a[contains(@href, '/explorer/block/')]").await?;
+    browser.see("Hash").await?;
+    browser.go("/nothing").await?;
+    browser.see("There is no such page").await?;
 
     // the clerk's window shows the case, and a stranger's session shows nothing
     browser.go("/?lang=zh-CN").await?;

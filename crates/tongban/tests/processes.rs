@@ -2,6 +2,8 @@
 
 use anyhow::Result;
 use bytes::{BufMut as _, BytesMut};
+mod common;
+
 use model::*;
 use node::Config;
 use serde_json::Value;
@@ -30,6 +32,7 @@ impl Processes {
             .args(["node", "--config"])
             .arg(node_dir(&self.dir, id).join("node.toml"))
             .env("TONGBAN_PASSPHRASE", demo::PASSPHRASE)
+            .env("RUST_LOG", "info,sqlx=debug")
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(node_dir(&self.dir, id).join("log")).unwrap())
             .spawn()
@@ -64,7 +67,7 @@ async fn publish(dir: &Path, made: &tongban::setup::Made, commands: Vec<(Departm
         let expires_ms =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis() as u64 + 60_000;
         let command = Command_ { chain: made.chain, signer: id.clone(), nonce: 1, expires_ms, body };
-        let bytes = encode(&crypto::signed(&made.keys[&id].command, command));
+        let bytes = encode(&crypto::signed(&made.keys[&id].keys.command, command));
         let mut batch = BytesMut::new();
         batch.put_u32_le(bytes.len() as u32);
         batch.put_slice(&bytes);
@@ -81,15 +84,29 @@ async fn height(client: &Client) -> u64 {
     status["height"].as_u64().unwrap()
 }
 
+/// Blocks of an epoch: some pass in the test.
+const EPOCH_BLOCKS: u64 = 256;
+
+/// How many cases run at once.
+const AT_ONCE: usize = 6;
+
 fn spawn(driver: &Driver, sales: &[Sale]) -> Vec<tokio::task::JoinHandle<Result<Vec<demo::CaseReport>>>> {
+    let gate = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
     sales
         .iter()
         .cloned()
         .map(|sale| {
-            let driver = driver.clone();
-            tokio::spawn(async move { driver.run(&sale).await })
+            let (driver, gate) = (driver.clone(), gate.clone());
+            tokio::spawn(async move {
+                let _permit = gate.acquire_owned().await?;
+                driver.run(&sale).await
+            })
         })
         .collect()
+}
+
+fn ended<T>(tasks: &[tokio::task::JoinHandle<T>]) -> usize {
+    tasks.iter().filter(|t| t.is_finished()).count()
 }
 
 async fn all_closed(
@@ -110,7 +127,7 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
     let dir = temporary.path().join("city");
     let city = Arc::new(City::new(3));
     let port = demo::free_addresses(1).unwrap()[0].port();
-    let made = demo::write_consortium(&dir, port, &city).await.unwrap();
+    let made = demo::write_consortium(&dir, port, Suite::International, EPOCH_BLOCKS, &city).await.unwrap();
     let mut processes = Processes { dir: dir.clone(), children: BTreeMap::new() };
     for id in made.keys.keys() {
         processes.start(id);
@@ -122,7 +139,7 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
         assert!(begun.elapsed() < Duration::from_secs(60), "the consortium came up");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    let door = demo::door(&city);
+    let door = demo::door(&city, Suite::International);
     let resources = made.keys.keys().flat_map(|id| {
         let connector = gateway::Connector::read(&config(&dir, id).connector).unwrap();
         connector.resources.into_iter().map(move |r| (id.clone(), r))
@@ -134,23 +151,28 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
     let plain: Vec<_> = city.sales.iter().filter(|s| s.exception.is_none()).cloned().collect();
     assert!(plain.iter().all(|s| s.exception != Some(Exception::PowerDown)));
 
-    // one of four validators dies while cases run: nothing stops, nothing is lost
-    let tasks = spawn(&driver, &plain[..8]);
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    hostile_bodies_are_answered_with_problems(&dir).await;
+
+    // one of four validators dies in the middle of a hundred cases: nothing stops, nothing is lost
+    let tasks = spawn(&driver, &plain[..CASES]);
+    when(|| ended(&tasks) >= 15).await;
     processes.kill("audit");
-    all_closed(tasks).await;
+    let before = ended(&tasks);
+    when(|| ended(&tasks) >= before + 25).await;
 
     // the second dies: no block becomes final, and no case advances
     processes.kill("police");
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let stopped_at = height(&bureau).await;
-    let tasks = spawn(&driver, &plain[8..14]);
+    let (stopped_at, before) = (height(&bureau).await, ended(&tasks));
+    assert!(before < CASES - 20, "it is still in the middle: {before}");
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!(height(&bureau).await, stopped_at, "two of four make no block final");
+    assert_eq!(ended(&tasks), before, "and no case advances");
 
     // one returns: everything that waited is done
     processes.start(&"police".parse().unwrap());
     let reports = all_closed(tasks).await;
+    assert_eq!(reports.len(), CASES);
     let genesis = node::read_genesis(&dir.join("genesis.json")).unwrap();
     for receipt in reports.iter().flat_map(|r| &r.receipts) {
         proof::verify(&std::fs::read(receipt).unwrap(), &genesis).unwrap();
@@ -166,13 +188,694 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
             assert!(begun.elapsed() < Duration::from_secs(60), "{id} catches up");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        for height in [1, stopped_at, stopped_at + 1, tip] {
+        for height in (1..=tip).step_by(7).chain([stopped_at, stopped_at + 1, tip]) {
             let path = format!("/api/v1/blocks/{height}");
             assert_eq!(client.get::<Value>(&path).await.unwrap(), bureau.get::<Value>(&path).await.unwrap());
         }
     }
 
+    a_parked_case_goes_on(&dir, &driver, &city, &bureau).await;
+
+    what_a_node_needs_is_looked_at(&dir);
+
+    a_department_joins_and_another_leaves(&dir, &mut processes, &bureau).await;
+    // what was proved before the consortium changed holds after, from the genesis alone
+    for receipt in reports.iter().flat_map(|r| &r.receipts).step_by(97) {
+        proof::verify(&std::fs::read(receipt).unwrap(), &genesis).unwrap();
+    }
+    // and what is done now holds too, and brings the changes along
+    let sale = city.sales.iter().filter(|s| s.exception.is_none()).nth(CASES).unwrap();
+    let report = driver.run(sale).await.unwrap().remove(0);
+    assert_eq!(report.outcome, "closed");
+    for receipt in &report.receipts {
+        let bytes = std::fs::read(receipt).unwrap();
+        let receipt: proof::Receipt = serde_json::from_slice(&bytes).unwrap();
+        assert!(!receipt.rosters.is_empty());
+        proof::verify(&bytes, &genesis).unwrap();
+        let mut without = receipt;
+        without.rosters.pop();
+        assert!(proof::verify(&without.to_bytes(), &genesis).is_err(), "no change can be left out");
+    }
+    let receipt = std::path::PathBuf::from(&report.receipts[0]);
+    second_verifier(&dir, &receipt);
+
+    let archive = the_ledger_is_archived_and_applied_again(&dir, temporary.path());
+
+    a_published_header_pins_the_past(&dir, &reports[0], temporary.path());
+
+    a_holder_states_and_is_held_to_it(&dir, &city.sales[..], &archive, temporary.path());
+
+    a_pruned_node_and_one_from_a_backup_know_all_they_knew(&dir, &mut processes, &reports, temporary.path())
+        .await;
+
+    // nobody is in a ledger, vault, log or metric
+    let mut metrics = Vec::new();
+    for id in made.keys.keys() {
+        let client = Client::new(config(&dir, id).http, "");
+        metrics.push((format!("the metrics of {id}"), client.get_bytes("/metrics").await.unwrap()));
+    }
+    assert!(metrics.iter().all(|(_, text)| text.len() > 1_000));
+    common::check_nobody_is_on_the_ledger(&dir, metrics).await;
+
     // the demo's door is in no other mode: a node on its own offers nobody to sign in as
     let page = bureau.get_bytes("/").await.unwrap();
     assert!(!String::from_utf8_lossy(&page).contains("/demo/enter"), "no persona outside the demo");
+}
+
+/// The page's verifier agrees, where Node.js is there to run it.
+fn second_verifier(dir: &Path, receipt: &Path) {
+    let cli = Path::new(env!("CARGO_MANIFEST_DIR")).join("../node/assets/verify-cli.mjs");
+    match Command::new("node").arg(cli).arg(dir.join("genesis.json")).arg(receipt).output() {
+        Ok(out) => assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout)),
+        Err(_) => eprintln!("skipped: node is not installed"),
+    }
+}
+
+fn tongban(arguments: &[&str]) -> (Option<i32>, Value) {
+    let out = Command::new(env!("CARGO_BIN_EXE_tongban"))
+        .args(arguments)
+        .env("TONGBAN_PASSPHRASE", demo::PASSPHRASE)
+        .output()
+        .unwrap();
+    (out.status.code(), serde_json::from_slice(&out.stdout).unwrap_or_default())
+}
+
+/// A running node is well; one whose vote key is gone, and one started twice, are told so.
+fn what_a_node_needs_is_looked_at(dir: &Path) {
+    let config =
+        |id: &str| node_dir(dir, &id.parse().unwrap()).join("node.toml").to_str().unwrap().to_owned();
+    let look = |id: &str| tongban(&["doctor", "--json", "--config", &config(id)]);
+    let (code, report) = look("police");
+    assert_eq!(code, Some(0), "{report}");
+    assert!(report["checks"].as_array().unwrap().len() >= 9, "{report}");
+    let votes = node_dir(dir, &"police".parse().unwrap()).join("votes");
+    let away = votes.with_file_name("votes-away");
+    std::fs::rename(&votes, &away).unwrap();
+    let (code, report) = look("police");
+    assert_eq!(code, Some(1));
+    let failed = report["checks"].as_array().unwrap().iter().find(|c| c["status"] == "failed").unwrap();
+    assert_eq!(failed["name"], "vote key");
+    let _ = std::fs::remove_dir_all(&votes);
+    std::fs::rename(&away, &votes).unwrap();
+    let twice = Command::new(env!("CARGO_BIN_EXE_tongban"))
+        .args(["node", "--config", &config("police")])
+        .env("TONGBAN_PASSPHRASE", demo::PASSPHRASE)
+        .output()
+        .unwrap();
+    assert_eq!(twice.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&twice.stderr).contains("another process runs on it"));
+}
+
+/// By commands and files only: a heating company joins with a voting node, and the water company leaves.
+async fn a_department_joins_and_another_leaves(dir: &Path, processes: &mut Processes, bureau: &Client) {
+    let of =
+        |id: &str, file: &str| node_dir(dir, &id.parse().unwrap()).join(file).to_str().unwrap().to_owned();
+    let begun_at = height(bureau).await;
+    let (_, listed) = tongban(&["department", "list", "--json", "--config", &of("tax", "node.toml")]);
+    let roster = dir.join("roster.json");
+    std::fs::write(&roster, listed["roster"].to_string()).unwrap();
+    let free: Vec<String> = demo::free_addresses(2).unwrap().iter().map(ToString::to_string).collect();
+    let (genesis, home) = (dir.join("genesis.json"), node_dir(dir, &"heating".parse().unwrap()));
+    let (genesis, roster) = (genesis.to_str().unwrap(), roster.to_str().unwrap());
+    let (code, made) = tongban(&[
+        "department",
+        "init",
+        "heating",
+        "--title-zh",
+        "热力公司",
+        "--title-en",
+        "Heating company",
+        "--genesis",
+        genesis,
+        "--roster",
+        roster,
+        "--listen",
+        &free[0],
+        "--http",
+        &free[1],
+        "--validator",
+        "--out",
+        home.to_str().unwrap(),
+        "--json",
+    ]);
+    assert_eq!(code, Some(0), "{made}");
+    let entry = made["entry"].as_str().unwrap();
+    // nobody is taken in with an entry it did not sign
+    let changed = std::fs::read_to_string(entry).unwrap().replace("Heating company", "Another company");
+    let forged = dir.join("forged.json");
+    std::fs::write(&forged, changed).unwrap();
+    let officer = |id: &str, who: &str| of(id, &format!("officers/{who}"));
+    let add = |entry: &str, officer: &str, more: &[&str]| {
+        let config = of("tax", "node.toml");
+        tongban(
+            &[&["department", "add", entry, "--officer", officer, "--json", "--config", &config], more]
+                .concat(),
+        )
+    };
+    assert_eq!(add(forged.to_str().unwrap(), &officer("tax", "system"), &[]).0, Some(2));
+    assert_eq!(
+        add(entry, &officer("tax", "security"), &[]).0,
+        Some(2),
+        "the security officer proposes nothing"
+    );
+    assert_eq!(add(entry, &officer("tax", "system"), &["--dry-run"]).0, Some(0));
+    assert_eq!(
+        tongban(&["governance", "list", "--json", "--config", &of("tax", "node.toml")]).1["proposals"],
+        serde_json::json!([])
+    );
+    let (code, proposed) = add(entry, &officer("tax", "system"), &[]);
+    assert_eq!(code, Some(0), "{proposed}");
+    let approve = |by: &str, proposed: &Value| {
+        let id = proposed["proposal"]["id"].as_str().unwrap();
+        let (config, security) = (of(by, "node.toml"), officer(by, "security"));
+        tongban(&["governance", "approve", id, "--officer", &security, "--json", "--config", &config])
+    };
+    let approvers = ["tax", "court", "gas", "power", "registry", "civil"];
+    let mut last = Value::Null;
+    for by in approvers {
+        let (code, answer) = approve(by, &proposed);
+        assert_eq!(code, Some(0), "{answer}");
+        last = answer["proposal"].clone();
+    }
+    assert_eq!(
+        (last["status"].as_str(), last["approvals"].as_u64(), last["needed"].as_u64()),
+        (Some("adopted"), Some(6), Some(6))
+    );
+    assert_eq!(approve("police", &proposed).0, Some(2), "it is adopted already");
+
+    processes.start(&"heating".parse().unwrap());
+    let heating = Client::new(free[1].parse().unwrap(), "");
+    let begun = Instant::now();
+    loop {
+        let status = heating.get::<Value>("/api/v1/status").await.unwrap_or_default();
+        if status["votes"] == true && status["departments"].as_array().is_some_and(|d| d.len() == 12) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(120), "the newcomer votes: {status}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let config = of("tax", "node.toml");
+    let (code, proposed) = tongban(&[
+        "department",
+        "remove",
+        "water",
+        "--officer",
+        &officer("tax", "system"),
+        "--json",
+        "--config",
+        &config,
+    ]);
+    assert_eq!(code, Some(0), "{proposed}");
+    for by in ["tax", "court", "gas", "power", "registry"] {
+        approve(by, &proposed);
+    }
+    // the newcomer has a say
+    assert_eq!(approve("heating", &proposed).1["proposal"]["status"], "adopted");
+    let begun = Instant::now();
+    loop {
+        let status: Value = bureau.get("/api/v1/status").await.unwrap();
+        if status["departments"].as_array().is_some_and(|d| d.len() == 11) {
+            assert_eq!(status["validators"], 5);
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(120), "the water company leaves: {status}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    // and is back, so that whole cases can run: nothing else of the ledger has changed for it
+    let (_, listed) = tongban(&["department", "list", "--json", "--config", &config]);
+    assert!(listed["roster"]["members"].as_array().unwrap().iter().all(|m| m["id"] != "water"));
+    assert!(height(bureau).await > begun_at + EPOCH_BLOCKS);
+    let returned = water_returns(dir, &of);
+    let (code, proposed) = add(returned.to_str().unwrap(), &officer("tax", "system"), &[]);
+    assert_eq!(code, Some(0), "{proposed}");
+    for by in approvers {
+        approve(by, &proposed);
+    }
+    let begun = Instant::now();
+    loop {
+        let status: Value = bureau.get("/api/v1/status").await.unwrap();
+        if status["departments"].as_array().is_some_and(|d| d.len() == 12) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(120), "the water company is back: {status}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// The water company's entry in the genesis, signed anew.
+fn water_returns(dir: &Path, of: &impl Fn(&str, &str) -> String) -> std::path::PathBuf {
+    let genesis = node::read_genesis(&dir.join("genesis.json")).unwrap();
+    let member = genesis.members.iter().find(|m| m.id.as_str() == "water").unwrap().clone();
+    let keys = crypto::load_keys(Path::new(&of("water", "keys")), demo::PASSPHRASE).unwrap();
+    let entry = tongban::setup::Entry::sign(crypto::chain_id(&genesis), member, &keys.command);
+    let file = dir.join("water.json");
+    std::fs::write(&file, serde_json::to_string(&entry).unwrap()).unwrap();
+    file
+}
+
+/// How many cases run around the kills.
+const CASES: usize = 100;
+
+async fn when(holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(180), "it came to hold");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Any node's archive holds in every byte, and comes out the same when applied again by nobody's node.
+fn the_ledger_is_archived_and_applied_again(dir: &Path, scratch: &Path) -> std::path::PathBuf {
+    let (archive, genesis) = (scratch.join("ledger.archive"), dir.join("genesis.json"));
+    let ledger = |arguments: &[&std::ffi::OsStr]| {
+        let out = Command::new(env!("CARGO_BIN_EXE_tongban")).arg("ledger").args(arguments).output().unwrap();
+        (out.status.code(), serde_json::from_slice::<Value>(&out.stdout).unwrap_or_default())
+    };
+    let export = |id: &str| {
+        let config = node_dir(dir, &id.parse().unwrap()).join("node.toml");
+        ledger(&[
+            "export".as_ref(),
+            "--json".as_ref(),
+            "--config".as_ref(),
+            config.as_ref(),
+            "--out".as_ref(),
+            archive.as_ref(),
+        ])
+    };
+    let check = |what: &str| {
+        ledger(&[what.as_ref(), archive.as_ref(), "--genesis".as_ref(), genesis.as_ref(), "--json".as_ref()])
+    };
+    let (code, exported) = export("tax");
+    assert_eq!(code, Some(0));
+    // cut off, it is gone on with, from another department's node
+    let file = std::fs::OpenOptions::new().write(true).open(&archive).unwrap();
+    file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    assert_eq!(check("fsck").0, Some(1), "half a block is noticed");
+    assert_eq!(export("police").0, Some(0));
+    for what in ["fsck", "replay"] {
+        let (code, checked) = check(what);
+        assert_eq!(code, Some(0), "{checked}");
+        assert!(checked["height"].as_u64() >= exported["height"].as_u64());
+        assert!(checked["commands"].as_u64().unwrap() > 4_000);
+    }
+    let mut bytes = std::fs::read(&archive).unwrap();
+    for at in (60..bytes.len()).step_by(bytes.len() / 12) {
+        bytes[at] ^= 4;
+        std::fs::write(&archive, &bytes).unwrap();
+        let (code, checked) = check("fsck");
+        assert_eq!(code, Some(1), "a changed byte at {at}");
+        assert!(checked["problems"][0].as_str().unwrap().contains("at height"));
+        bytes[at] ^= 4;
+    }
+    std::fs::write(&archive, &bytes).unwrap();
+    archive
+}
+
+/// A receipt from before holds under a checkpoint that was published; under one of another past it does not.
+fn a_published_header_pins_the_past(dir: &Path, report: &demo::CaseReport, scratch: &Path) {
+    let config = node_dir(dir, &"gas".parse().unwrap()).join("node.toml");
+    let (config, genesis) = (config.to_str().unwrap(), dir.join("genesis.json"));
+    let at = |name: &str| scratch.join(name).to_str().unwrap().to_owned();
+    let ledger =
+        |arguments: &[&str]| tongban(&[&["ledger"], arguments, &["--json", "--config", config]].concat());
+    let (code, made) = ledger(&["checkpoint", "--out", &at("checkpoint.json")]);
+    assert_eq!(code, Some(0), "{made}");
+    let logs = report.receipts.iter().filter(|r| r.ends_with("access-log.json"));
+    for receipt in logs.chain(&report.receipts[..1]) {
+        let linked =
+            ledger(&["link", receipt, "--checkpoint", &at("checkpoint.json"), "--out", &at("link.json")]);
+        assert_eq!(linked.0, Some(0), "{}", linked.1);
+        let verify = |more: &[&str]| {
+            let all = ["verify", receipt, "--json", "--genesis", genesis.to_str().unwrap()];
+            tongban(&[&all, more].concat())
+        };
+        let (pin, link) = (at("checkpoint.json"), at("link.json"));
+        let (code, answer) = verify(&["--checkpoint", &pin, "--link", &link]);
+        assert_eq!(code, Some(0), "{answer}");
+        let (code, answer) = verify(&["--checkpoint", &pin]);
+        assert_eq!(code, Some(1));
+        assert!(answer["reason"].as_str().unwrap().contains("tongban ledger link"), "{answer}");
+        // no digit of pin or link can be another
+        let genesis = node::read_genesis(&genesis).unwrap();
+        let bytes = std::fs::read(receipt).unwrap();
+        let (pin, link) = (std::fs::read_to_string(&pin).unwrap(), std::fs::read_to_string(&link).unwrap());
+        let holds = |pin: &str, link: &str| {
+            let (Ok(pin), Ok(link)) = (serde_json::from_str(pin), serde_json::from_str(link)) else {
+                return false;
+            };
+            proof::verify_at(&bytes, &genesis, &pin, Some(&link)).is_ok()
+        };
+        assert!(holds(&pin, &link));
+        let other = |text: &str, i: usize| {
+            let mut changed = text.as_bytes().to_vec();
+            changed[i] = if changed[i] == b'7' { b'3' } else { b'7' };
+            String::from_utf8(changed).unwrap()
+        };
+        for i in (0..pin.len()).filter(|i| pin.as_bytes()[*i].is_ascii_hexdigit()) {
+            assert!(!holds(&other(&pin, i), &link), "digit {i} of the checkpoint");
+        }
+        for i in (0..link.len()).step_by(3).filter(|i| link.as_bytes()[*i].is_ascii_hexdigit()) {
+            assert!(!holds(&pin, &other(&link, i)), "digit {i} of the link");
+        }
+    }
+}
+
+/// The police state what they answered about a seller; the audit office, with the ledger and the openings, finds it true. A
+/// statement changed in any part is none, nor is one about somebody else.
+fn a_holder_states_and_is_held_to_it(dir: &Path, sales: &[Sale], archive: &Path, scratch: &Path) {
+    let of = |id: &str| node_dir(dir, &id.parse().unwrap()).join("node.toml").to_str().unwrap().to_owned();
+    let at = |name: &str| scratch.join(name).to_str().unwrap().to_owned();
+    let plain = sales.iter().find(|s| s.exception.is_none()).unwrap();
+    std::fs::write(at("person"), &plain.seller.id).unwrap();
+    std::fs::write(at("another"), &plain.buyer.id).unwrap();
+    let (holder, auditor) = (of("police"), of("audit"));
+    let (code, stated) = tongban(&[
+        "statement",
+        "--json",
+        "--config",
+        &holder,
+        "--person",
+        &at("person"),
+        "--out",
+        &at("statement.json"),
+    ]);
+    assert_eq!(code, Some(0), "{stated}");
+    assert!(!stated["facts"]["fields"].as_array().unwrap().is_empty(), "{stated}");
+    let genesis = dir.join("genesis.json");
+    let verify = |person: &str| {
+        let genesis = genesis.to_str().unwrap();
+        tongban(&["verify", &at("statement.json"), "--genesis", genesis, "--json", "--person", &at(person)])
+    };
+    assert_eq!(verify("person").0, Some(0));
+    let (code, answer) = verify("another");
+    assert_eq!((code, answer["reason"].as_str()), (Some(1), Some("the statement is about another person")));
+    let read = node::read_genesis(&genesis).unwrap();
+    let bytes = std::fs::read(at("statement.json")).unwrap();
+    assert!(!String::from_utf8_lossy(&bytes).contains(&plain.seller.id), "it names nobody");
+    for i in (0..bytes.len()).step_by(5) {
+        let mut changed = bytes.clone();
+        changed[i] ^= 1;
+        let passes = proof::verify_statement(&changed, &read)
+            .is_ok_and(|(s, _)| s.is_about(read.suite, &plain.seller.id));
+        assert!(!passes, "byte {i}");
+    }
+    let (code, _) =
+        tongban(&["audit", "openings", "--config", &holder, "--auditor", "audit", "--out", &at("openings")]);
+    assert_eq!(code, Some(0));
+    let (code, answer) =
+        tongban(&["ledger", "export", "--json", "--config", &auditor, "--out", archive.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{answer}");
+    let check = |who: &str, config: &str| {
+        tongban(&[
+            "audit",
+            "check",
+            &at("openings"),
+            "--holder",
+            who,
+            "--archive",
+            archive.to_str().unwrap(),
+            "--config",
+            config,
+            "--statement",
+            &at("statement.json"),
+            "--json",
+        ])
+    };
+    let (code, found) = check("police", &auditor);
+    assert_eq!(code, Some(0), "{found}");
+    assert!(found["answers"].as_u64().unwrap() > 100, "{found}");
+    assert_eq!(found["findings"], serde_json::json!([]));
+    // for nobody else's eyes, and nobody else's
+    assert_eq!(check("police", &of("tax")).0, Some(2));
+    assert_eq!(check("tax", &auditor).0, Some(2));
+}
+
+/// The bureau's node prunes its ledger and starts again; then its machine is lost, and one made from its backup goes on. Both
+/// prove what was proved before. A validator's lost ledger is restored from an archive.
+async fn a_pruned_node_and_one_from_a_backup_know_all_they_knew(
+    dir: &Path,
+    processes: &mut Processes,
+    reports: &[demo::CaseReport],
+    scratch: &Path,
+) {
+    let home = node_dir(dir, &"bureau".parse().unwrap());
+    let file = home.join("node.toml");
+    let (toml, out) = (file.to_str().unwrap(), scratch.join("backup"));
+    let prune = |more: &[&str]| tongban(&[&["ledger", "prune", "--json", "--config", toml], more].concat());
+    let (code, answer) = prune(&[]);
+    assert_eq!(code, Some(2));
+    assert!(
+        answer["error"]["message"].as_str().unwrap().contains("archive = \"ledger.archive\""),
+        "{answer}"
+    );
+
+    let before = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("archive = \"ledger.archive\"\n{before}")).unwrap();
+    again(processes, dir, "bureau").await;
+    let bureau = config(dir, &"bureau".parse().unwrap());
+    let bureau = Client::new(bureau.http, bureau.api_token.as_deref().unwrap());
+    let (code, would) = prune(&["--dry-run"]);
+    assert_eq!(code, Some(0), "{would}");
+    assert!(would["ledger_bytes"]["after"].as_u64() >= would["ledger_bytes"]["before"].as_u64(), "{would}");
+    let (code, pruned) = prune(&[]);
+    assert_eq!(code, Some(0), "{pruned}");
+    assert!(pruned["below"].as_u64().unwrap() > 1_024, "whole files are there to be pruned: {pruned}");
+    let bytes = |at: &str| pruned["ledger_bytes"][at].as_u64().unwrap();
+    assert!(bytes("after") < bytes("before"), "{pruned}");
+    proves_what_it_proved(dir, &bureau, reports).await;
+    again(processes, dir, "bureau").await;
+    proves_what_it_proved(dir, &bureau, reports).await;
+
+    // without its archive a pruned node does not pretend
+    processes.kill("bureau");
+    let (archive, away) = (home.join("ledger.archive"), home.join("away.archive"));
+    std::fs::rename(&archive, &away).unwrap();
+    processes.start(&"bureau".parse().unwrap());
+    let mut child = processes.children.remove(&"bureau".parse::<DepartmentId>().unwrap()).unwrap();
+    let begun = Instant::now();
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status,
+            None => assert!(begun.elapsed() < Duration::from_secs(60), "it stops"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert!(!status.success());
+    assert!(std::fs::read_to_string(home.join("log")).unwrap().contains("put the archive back"));
+    std::fs::rename(&away, &archive).unwrap();
+    processes.start(&"bureau".parse().unwrap());
+    ready(&bureau).await;
+
+    // a backup of the running node, twice into one folder; then the machine is lost
+    let backup = || tongban(&["backup", "--json", "--config", toml, "--out", out.to_str().unwrap()]);
+    let (code, first) = backup();
+    assert_eq!(code, Some(0), "{first}");
+    let (code, second) = backup();
+    assert_eq!(code, Some(0), "{second}");
+    assert!(second["new_blocks"].as_u64() < first["new_blocks"].as_u64());
+    let restore = |more: &[&str]| {
+        tongban(
+            &[&["restore", out.to_str().unwrap(), "--json", "--out", home.to_str().unwrap()], more].concat(),
+        )
+    };
+    assert_eq!(restore(&[]).0, Some(2), "never over what is there");
+    processes.kill("bureau");
+    let lost = scratch.join("lost");
+    std::fs::rename(&home, &lost).unwrap();
+    let keys = out.join("keys");
+    let whole = std::fs::read(&keys).unwrap();
+    let mut changed = whole.clone();
+    changed[20] ^= 1;
+    std::fs::write(&keys, changed).unwrap();
+    let (code, answer) = restore(&[]);
+    assert_eq!((code, home.exists()), (Some(1), false), "{answer}");
+    assert_eq!(answer["problems"][0], "keys was changed");
+    std::fs::write(&keys, whole).unwrap();
+    assert_eq!((restore(&["--dry-run"]).0, home.exists()), (Some(0), false));
+    let (code, answer) = restore(&[]);
+    assert_eq!(code, Some(0), "{answer}");
+    processes.start(&"bureau".parse().unwrap());
+    ready(&bureau).await;
+    proves_what_it_proved(dir, &bureau, reports).await;
+
+    // a validator's ledger is lost, and comes back from an archive; its votes do not, so it does not vote yet
+    let audit = node_dir(dir, &"audit".parse().unwrap());
+    processes.kill("audit");
+    std::fs::remove_dir_all(audit.join("ledger")).unwrap();
+    let (archive, toml) = (out.join("ledger.archive"), audit.join("node.toml"));
+    let restore = |archive: &Path| {
+        tongban(&[
+            "ledger",
+            "restore",
+            archive.to_str().unwrap(),
+            "--json",
+            "--config",
+            toml.to_str().unwrap(),
+        ])
+    };
+    let mut bytes = std::fs::read(&archive).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    let damaged = scratch.join("damaged.archive");
+    std::fs::write(&damaged, bytes).unwrap();
+    let (code, answer) = restore(&damaged);
+    assert_eq!(code, Some(1), "{answer}");
+    let (code, answer) = restore(&archive);
+    assert_eq!(code, Some(0), "{answer}");
+    assert_eq!(restore(&archive).0, Some(2), "never over what is there");
+    processes.start(&"audit".parse().unwrap());
+    let client = Client::new(config(dir, &"audit".parse().unwrap()).http, "");
+    ready(&client).await;
+    let tip = height(&bureau).await;
+    let begun = Instant::now();
+    while height(&client).await < tip {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it catches up");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let status: Value = client.get("/api/v1/status").await.unwrap();
+    assert_eq!(status["votes"], false, "it forgot its votes: {status}");
+}
+
+async fn ready(client: &Client) {
+    let begun = Instant::now();
+    while client.get_bytes("/readyz").await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the node came up");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Kills a node and starts it again.
+async fn again(processes: &mut Processes, dir: &Path, id: &str) {
+    processes.kill(id);
+    let id = id.parse().unwrap();
+    processes.start(&id);
+    let config = config(dir, &id);
+    ready(&Client::new(config.http, "")).await;
+}
+
+/// The first blocks are there, and old cases' receipts are made anew and hold.
+async fn proves_what_it_proved(dir: &Path, bureau: &Client, reports: &[demo::CaseReport]) {
+    let genesis = node::read_genesis(&dir.join("genesis.json")).unwrap();
+    let first: Value = bureau.get("/api/v1/blocks/1").await.unwrap();
+    assert_eq!(first["height"], 1);
+    for report in reports.iter().step_by(33) {
+        let path = format!("/api/v1/cases/{}/receipts", report.id);
+        let begun = Instant::now();
+        // after a start the case is known once the past was folded in
+        let names = loop {
+            match bureau.get::<Vec<String>>(&path).await {
+                Ok(names) if names.len() == report.receipts.len() => break names,
+                other => assert!(begun.elapsed() < Duration::from_secs(60), "{other:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        };
+        for name in names {
+            let receipt = bureau.get_bytes(&format!("{path}/{name}")).await.unwrap();
+            proof::verify(&receipt, &genesis).unwrap();
+        }
+    }
+}
+
+/// The buyer pays the tax, asks to go on, and signs nothing again; the first call and decision stay on record.
+async fn a_parked_case_goes_on(dir: &Path, driver: &Driver, city: &City, bureau: &Client) {
+    let sale = city.sales.iter().find(|s| s.exception == Some(Exception::UnpaidTax)).unwrap();
+    let parked = driver.run(sale).await.unwrap().remove(0);
+    assert_eq!(parked.outcome, "parked");
+    common::execute(
+        &dir.join("departments/tax/department.db"),
+        "UPDATE tax_settlement SET paid_fen = payable_fen, paid = 'Y', paid_on = '20261123' WHERE contract_no = ?",
+        &sale.contract,
+    )
+    .await;
+    let path = format!("/api/v1/cases/{}", parked.id);
+    let asked = serde_json::json!({ "who": "buyer", "reason": "税已缴清" });
+    bureau.post(&format!("{path}/resume"), asked.clone()).await.unwrap();
+    let begun = Instant::now();
+    let case = loop {
+        let case: Value = bureau.get(&path).await.unwrap();
+        if case["outcome"] == "closed" {
+            break case;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{case}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let names: Vec<String> = bureau.get(&format!("{path}/receipts")).await.unwrap();
+    for expected in ["call-tax", "call-tax-try2", "decision-review", "decision-review-try2"] {
+        assert!(names.iter().any(|n| n == expected), "{expected} in {names:?}");
+    }
+    assert_eq!(
+        names.iter().filter(|n| n.starts_with("call-")).count() as u64,
+        case["calls"].as_u64().unwrap()
+    );
+    let genesis = node::read_genesis(&dir.join("genesis.json")).unwrap();
+    for name in names {
+        proof::verify(&bureau.get_bytes(&format!("{path}/receipts/{name}")).await.unwrap(), &genesis)
+            .unwrap();
+    }
+    // what is over does not go on
+    let again = bureau.post(&format!("{path}/resume"), asked).await.unwrap_err();
+    assert_eq!(again.downcast_ref::<tongban::client::Refused>().unwrap().code, "wrong_state");
+}
+
+/// Whatever is sent, the answer is a problem document that repeats nothing of it.
+async fn hostile_bodies_are_answered_with_problems(dir: &Path) {
+    const SECRET: &str = "11010519491231002X";
+    let config = config(dir, &"bureau".parse().unwrap());
+    let token = config.api_token.clone().unwrap();
+    let at = |path: &str| format!("http://{}{path}", config.http);
+    let http = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
+    let deep = "[".repeat(200_000);
+    let bodies = [
+        String::new(),
+        SECRET.to_owned(),
+        format!("{{\"matter\": \"{SECRET}"),
+        format!("{{\"matter\": {{\"{SECRET}\": 1}}}}"),
+        format!("{{\"{SECRET}\": 1}}"),
+        format!("{{\"matter\": \"{SECRET}\", \"form\": {{}}, \"parties\": {{}}}}"),
+        format!("{{\"terms\": \"{SECRET}\", \"signature\": \"{SECRET}\"}}"),
+        "null".into(),
+        deep,
+    ];
+    let id = "0".repeat(64);
+    let cases = ["", "/x/identify", "/x/consent", "/x/withdraw", "/x/confirm", "/x/resume", "/x/refuse"];
+    let cases = cases.map(|path| format!("/api/v1/cases{}", path.replace('x', &id)));
+    let others = ["/api/v1/statements", "/api/v1/links", "/api/v1/prune"].map(str::to_owned);
+    for path in cases.into_iter().chain(others) {
+        for body in &bodies {
+            let sent = http.post(at(&path)).bearer_auth(&token).header("content-type", "application/json");
+            let answer = match sent.body(body.clone()).send().await {
+                Ok(answer) => answer,
+                Err(e) => panic!("{path}: {e}"),
+            };
+            let (status, kind) = (answer.status(), answer.headers()["content-type"].clone());
+            assert!(status.is_client_error(), "{path}: {status}");
+            assert_eq!(kind, "application/problem+json", "{path}");
+            let text = answer.text().await.unwrap();
+            assert!(!text.contains(SECRET), "{path}: {text}");
+        }
+    }
+    let gets = [
+        ("/api/v1/blocks/x", 400),
+        ("/api/v1/blocks/99999999", 404),
+        ("/api/v1/nothing", 404),
+        ("/api/v1/cases/x", 400),
+        ("/api/v1/cases/%ff", 400),
+        ("/api/v1/commands", 405),
+    ];
+    for (path, status) in gets {
+        let answer = http.get(at(path)).bearer_auth(&token).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{path}");
+        assert_eq!(answer.headers()["content-type"], "application/problem+json", "{path}");
+    }
+    // without the token, nothing
+    let answer = http.get(at("/api/v1/cases")).send().await.unwrap();
+    assert_eq!(answer.status(), 401);
+    // pages answer with pages
+    for (path, status) in
+        [("/nothing", 404), ("/case/x", 401), ("/explorer/block/0", 404), ("/explorer/record/x", 404)]
+    {
+        let answer = http.get(at(path)).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{path}");
+        assert!(answer.headers()["content-type"].to_str().unwrap().starts_with("text/html"), "{path}");
+    }
 }

@@ -23,7 +23,14 @@ pub struct Sqlite {
     writes: SqlitePool,
 }
 
+/// The primary code of a violated constraint or raised trigger (sqlite.org/rescode.html).
+const CONSTRAINT: u32 = 19;
+
 fn failed(e: sqlx::Error) -> SourceError {
+    let code = e.as_database_error().and_then(|e| e.code()).and_then(|code| code.parse::<u32>().ok());
+    if code.is_some_and(|code| code & 0xff == CONSTRAINT) {
+        return SourceError::Refused;
+    }
     // a driver's message may quote a value; only its kind is passed on
     SourceError::Failed(match e {
         sqlx::Error::Database(e) => format!("code {}", e.code().unwrap_or_default()),

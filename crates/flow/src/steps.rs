@@ -1,0 +1,494 @@
+//! The handler's part that nobody asks for: what is due in its cases is asked, decided, requested, opened and settled.
+
+use crate::{
+    case::{Case, Due, StepState},
+    letter::{
+        ActionResult, Message, Payload, Request, Task, payload_context, request_context, result_context,
+        sealed_hash,
+    },
+    package::{Package, Step},
+    run::{Flow, FlowError},
+};
+use crypto::{Opening, Salt};
+use gateway::Source;
+use model::*;
+use std::{collections::BTreeMap, time::Duration};
+use tracing::{error, warn};
+
+/// How long a holder has to answer and a performer to report, where the package does not say: three days.
+const WITHIN_HOURS: u32 = 72;
+/// How long a command of a step may take to be ordered before it is given up and made again.
+pub(crate) const ORDERED_WITHIN: Duration = Duration::from_secs(3600);
+/// What was opened is confirmed again after this, where no confirmation was ordered.
+const CONFIRM_AGAIN_MS: u64 = 15_000;
+/// A payload must have come within this after its answer; then the answer is disputed.
+const PAYLOAD_WITHIN_MS: u64 = 300_000;
+/// Whom a lying handler asks about, in the simulation.
+const LIAR_SUBJECT: &str = "110101199003079999";
+
+impl<S: Source> Flow<S> {
+    /// Starts whatever is due in this handler's cases.
+    pub(crate) fn work_as_handler(&self) {
+        let mut due = Vec::new();
+        {
+            let mut state = self.lock();
+            let crate::run::State { cases, under_way, unconfirmed, .. } = &mut *state;
+            let now = self.host.now_ms();
+            for case in cases.values().filter(|c| !c.is_over()) {
+                let Some(package) = self.packages.get(&case.matter) else { continue };
+                for item in case.due(package, now) {
+                    let step = match &item {
+                        Due::Call(step) | Due::Decide(step) | Due::Act(step) | Due::Resume(step) => {
+                            step.clone()
+                        }
+                        Due::Settle(_, step, _) => step.clone(),
+                    };
+                    let waits = unconfirmed.get(&case.id).is_some_and(|(s, _)| *s == step)
+                        && matches!(item, Due::Decide(_));
+                    if !waits && under_way.insert((case.id, step.clone())) {
+                        due.push((case.id, step, item));
+                    }
+                }
+            }
+        }
+        for (case, step, item) in due {
+            let flow = self.clone();
+            self.host.spawn(async move {
+                let done = match &item {
+                    Due::Call(step) => flow.ask(case, step).await,
+                    Due::Decide(step) => flow.decide(case, step).await,
+                    Due::Act(step) => flow.request(case, step).await,
+                    Due::Settle(outcome, step, reason) => flow.settle(case, *outcome, step, reason).await,
+                    Due::Resume(_) => flow.resume_late(case, &step).await,
+                };
+                if let Err(e) = done {
+                    warn!(case = %case.short(), %step, error = %e, "a step could not be performed; it is tried again");
+                    flow.lock().under_way.remove(&(case, step));
+                }
+            });
+        }
+    }
+
+    /// Goes on with a case whose late report came; where the ledger refuses, it is looked at again.
+    async fn resume_late(&self, id: CaseId, step: &StepId) -> Result<(), FlowError> {
+        let event = self.resume(id, Vec::new(), "the late report came").await?;
+        if let Outcome::Refused(refusal) = event.outcome {
+            warn!(case = %id.short(), code = refusal.code(), "a case could not go on by itself; it is looked at again");
+            self.caught_up(event.height).await;
+            self.lock().under_way.remove(&(id, step.clone()));
+        }
+        Ok(())
+    }
+
+    /// Settles a case; where the ledger refuses (something was ordered in between), it is looked at again.
+    async fn settle(
+        &self,
+        case: CaseId,
+        outcome: CaseOutcome,
+        step: &StepId,
+        reason: &str,
+    ) -> Result<(), FlowError> {
+        let place = (case, step.clone());
+        let reason = self.committed(case, reason).await?;
+        let settle = SettleCase { case, outcome, step: step.clone(), reason };
+        let event = self.submit_and_wait(Body::SettleCase(settle), ORDERED_WITHIN).await?;
+        if let Outcome::Refused(refusal) = event.outcome {
+            warn!(case = %place.0.short(), code = refusal.code(), "the ledger refused to settle a case; it is looked at again");
+            self.caught_up(event.height).await;
+            self.lock().under_way.remove(&place);
+        }
+        Ok(())
+    }
+
+    fn with_case<T>(&self, id: CaseId, read: impl FnOnce(&Case, &Package) -> T) -> Result<T, FlowError> {
+        let state = self.lock();
+        let case = state.cases.get(&id).ok_or(FlowError::Inconsistent("no such case"))?;
+        let package = self.packages.get(&case.matter).ok_or(FlowError::Inconsistent("no such matter"))?;
+        Ok(read(case, package))
+    }
+
+    fn parameters(case: &Case, step: &Step) -> Option<BTreeMap<FieldId, String>> {
+        step.parameters.iter().map(|(name, from)| Some((name.clone(), case.value(from)?.clone()))).collect()
+    }
+
+    async fn ask(&self, id: CaseId, step_id: &StepId) -> Result<(), FlowError> {
+        let prepared = self.with_case(id, |case, package| {
+            let step = package.step(step_id)?;
+            let need = package.need(step);
+            let subject = match &step.subject {
+                Some(reference) => case.value(reference)?.clone(),
+                None => case.value(&format!("{}.id", need.party))?.clone(),
+            };
+            let consent = match need.basis {
+                NeedBasis::Consent => Some(ConsentId(case.consents.get(&need.party)?.0.0)),
+                _ => None,
+            };
+            let attempt = case.calls.get(step_id).map_or(0, |c| c.attempt + 1);
+            Some((need, subject, consent, attempt, Self::parameters(case, step)?, within_ms(step)))
+        })?;
+        let (need, subject, consent, attempt, parameters, within_ms) =
+            prepared.ok_or(FlowError::Inconsistent("a call's subject or parameter is not known yet"))?;
+        let subject = if planted("liar_subject") { LIAR_SUBJECT.to_owned() } else { subject };
+        let party = match need.basis {
+            NeedBasis::Statutory(_) => None,
+            _ => Some(self.party_opening(id, &need.party).await?),
+        };
+        let request = Request { salt: Salt::random(), subject, parameters, party };
+        let context = request_context(id, step_id, &self.me, &need.holder);
+        let holder = self.member(&need.holder)?;
+        let sealed = crypto::seal(&holder.seal_key, &context, &encode(&request))?;
+        let ask = Ask {
+            case: id,
+            step: step_id.clone(),
+            attempt,
+            consent,
+            subject: request.commitment(self.suite()),
+            sealed: sealed_hash(self.suite(), &sealed),
+            answer_by_ms: self.host.now_ms() + within_ms,
+        };
+        let (command, bytes) = self.sign(Body::Ask(ask));
+        self.vault.put(&format!("sent/{}", CallId(command.0)), &sealed).await?;
+        self.post(&need.holder, &Message::Request { call: CallId(command.0), sealed });
+        self.submit_step(id, step_id, bytes)
+    }
+
+    /// Submits the command of a step and, should the ledger refuse it, lets the step be looked at again.
+    fn submit_step(&self, id: CaseId, step: &StepId, bytes: bytes::Bytes) -> Result<(), FlowError> {
+        let (flow, step) = (self.clone(), step.clone());
+        self.host.spawn(async move {
+            let results = flow.chain.submit_and_wait(vec![bytes], ORDERED_WITHIN).await;
+            match results.into_iter().next() {
+                Some(Ok(Event { outcome: Outcome::Refused(refusal), .. })) => {
+                    warn!(case = %id.short(), %step, code = refusal.code(), "the ledger refused a step");
+                    // after a withdrawal the case is settled as withdrawn, not handed to a person
+                    if !matches!(
+                        refusal,
+                        Refusal::ConsentWithdrawn | Refusal::CaseClosed | Refusal::AlreadyUsed
+                    ) && let Err(e) = flow.settle(id, CaseOutcome::NeedsHuman, &step, refusal.code()).await
+                    {
+                        error!(case = %id.short(), error = %e, "a refused step could not be handed to a person");
+                    }
+                }
+                Some(Err(e)) => {
+                    warn!(case = %id.short(), %step, error = %e, "a step's command was not ordered; it is tried again");
+                    flow.lock().under_way.remove(&(id, step));
+                }
+                _ => {}
+            }
+        });
+        Ok(())
+    }
+
+    /// The code behind a reason on the ledger goes into the vault, its commitment on the ledger.
+    pub(crate) async fn committed(&self, case: CaseId, code: &str) -> Result<Commitment, FlowError> {
+        let opening = Opening::fresh("reason", code);
+        let commitment = opening.commitment(self.suite());
+        self.vault.put(&format!("case/{case}/reason/{commitment}"), &encode(&opening)).await?;
+        Ok(commitment)
+    }
+
+    /// The code a decision or settlement of a case commits to; empty where it was erased.
+    pub(crate) async fn reason(&self, event: &Event) -> Result<String, crate::VaultError> {
+        let (case, commitment) = match &event.command.command.body {
+            Body::Decide(c) => (c.case, c.reason),
+            Body::SettleCase(c) => (c.case, c.reason),
+            _ => return Ok(String::new()),
+        };
+        let kept = self.vault.get(&format!("case/{case}/reason/{commitment}")).await?;
+        Ok(kept.and_then(|bytes| decode::<Opening>(&bytes).ok()).map(|o| o.value).unwrap_or_default())
+    }
+
+    /// A decision by a step's rules: `pass`, or what the rule that held says; adverse where a person confirmed it.
+    pub(crate) async fn decision(
+        &self,
+        id: CaseId,
+        step_id: &StepId,
+        result: &str,
+        confirmed_by: Option<Commitment>,
+    ) -> Result<Decide, FlowError> {
+        let reason = self.committed(id, result).await?;
+        self.with_case(id, |case, package| {
+            let step = package.step(step_id)?;
+            let rules = serde_json::to_vec(&step.rules).expect("rules can be written as JSON");
+            Some(Decide {
+                case: id,
+                step: step_id.clone(),
+                rule: crypto::hash(self.suite(), "tongban/rule/1", &[&rules]),
+                inputs: case.commitments.iter().map(|(_, c)| *c).collect(),
+                passed: result == "pass",
+                reason,
+                adverse: confirmed_by.is_some(),
+                confirmed_by,
+            })
+        })?
+        .ok_or(FlowError::Inconsistent("no such step"))
+    }
+
+    async fn decide(&self, id: CaseId, step_id: &StepId) -> Result<(), FlowError> {
+        let rule = self.with_case(id, |case, package| {
+            let step = package.step(step_id).ok_or("no such step".to_string())?;
+            case.decide(step).map(|rule| rule.cloned())
+        })?;
+        let (result, adverse) = match rule {
+            Ok(None) => ("pass".parse().expect("a name"), false),
+            Ok(Some(rule)) => (rule.result, rule.outcome == CaseOutcome::Refused),
+            Err(message) => {
+                error!(case = %id.short(), step = %step_id, %message, "a rule cannot be evaluated; a person is asked");
+                return self.settle(id, CaseOutcome::NeedsHuman, step_id, "rule_failed").await;
+            }
+        };
+        if adverse {
+            let mut state = self.lock();
+            state.unconfirmed.insert(id, (step_id.clone(), result));
+            state.under_way.remove(&(id, step_id.clone()));
+            drop(state);
+            self.changes.step();
+            return Ok(());
+        }
+        let decide = self.decision(id, step_id, result.as_str(), None).await?;
+        let (_, bytes) = self.sign(Body::Decide(decide));
+        self.submit_step(id, step_id, bytes)
+    }
+
+    async fn request(&self, id: CaseId, step_id: &StepId) -> Result<(), FlowError> {
+        let prepared = self.with_case(id, |case, package| {
+            let step = package.step(step_id)?;
+            Some((step.performer.clone()?, Self::parameters(case, step)?, within_ms(step)))
+        })?;
+        let (performer, parameters, within_ms) =
+            prepared.ok_or(FlowError::Inconsistent("an action's parameter is not known"))?;
+        let task = Task { salt: Salt::random(), parameters };
+        let context = request_context(id, step_id, &self.me, &performer);
+        let sealed = crypto::seal(&self.member(&performer)?.seal_key, &context, &encode(&task))?;
+        let request = RequestAction {
+            case: id,
+            step: step_id.clone(),
+            parameters: task.commitment(self.suite()),
+            sealed: sealed_hash(self.suite(), &sealed),
+            report_by_ms: self.host.now_ms() + within_ms,
+        };
+        let (command, bytes) = self.sign(Body::RequestAction(request));
+        self.vault.put(&format!("sent/{}", CallId(command.0)), &sealed).await?;
+        self.post(&performer, &Message::Task { action: ActionId(command.0), sealed });
+        self.submit_step(id, step_id, bytes)
+    }
+
+    /// Opens a payload whose answer is final here, and confirms or disputes it.
+    pub(crate) async fn open_payload(&self, call: CallId, sealed: Vec<u8>) -> Result<(), FlowError> {
+        let Some((case, step)) = self.lock().calls.get(&call).cloned() else { return Ok(()) };
+        let answer = self.with_case(case, |c, package| {
+            let names = package.step(&step).and_then(|s| s.what.as_ref().map(What::names))?;
+            let reply = c.calls.get(&step).filter(|k| k.id == call)?.answer.clone()?.1;
+            (c.state(&step) != StepState::NotStarted && !c.values.contains_key(step.as_str()))
+                .then_some((names, reply))
+        })?;
+        // not final here yet, or opened before: the reminder fetches it again where it is needed
+        let Some((names, Reply::Data { commitments, payload, .. })) = answer else {
+            if self.with_case(case, |c, _| !c.values.contains_key(step.as_str()))? {
+                self.vault.put(&format!("early/{call}"), &sealed).await?;
+            }
+            return Ok(());
+        };
+        let opened = (sealed_hash(self.suite(), &sealed) == payload)
+            .then(|| crypto::open(&self.keys.seal, &payload_context(call, &self.me), &sealed).ok())
+            .flatten()
+            .and_then(|plain| decode::<Payload>(&plain).ok())
+            .filter(|p| p.call == call && p.openings.len() == names.len())
+            .filter(|p| {
+                p.openings
+                    .iter()
+                    .zip(&names)
+                    .zip(&commitments)
+                    .all(|((o, name), c)| o.name == name.as_str() && o.commitment(self.suite()) == *c)
+            });
+        let Some(opened) = opened else {
+            if sealed_hash(self.suite(), &sealed) != payload {
+                return Ok(()); // somebody else's bytes; the holder's are fetched again
+            }
+            let reason = Opening::fresh("dispute", "the payload does not match its commitments");
+            self.submit(Body::Confirm(Confirm { call, dispute: Some(reason.commitment(self.suite())) }))?;
+            return Ok(());
+        };
+        self.vault.put(&format!("opened/{call}"), &encode(&opened.openings)).await?;
+        self.take_openings(case, call, &step, &opened.openings);
+        self.submit(Body::Confirm(Confirm { call, dispute: None }))?;
+        self.work_as_handler();
+        Ok(())
+    }
+
+    /// Opens a payload that came before its answer was final on this node.
+    pub(crate) fn spawn_open_early(&self, call: CallId) {
+        let flow = self.clone();
+        self.host.spawn(async move {
+            if let Err(e) = flow.open_early(call).await {
+                warn!(call = %call.short(), error = %e, "an early payload could not be opened; it is fetched again");
+            }
+        });
+    }
+
+    /// Whether a payload had come early.
+    async fn open_early(&self, call: CallId) -> Result<bool, FlowError> {
+        let place = format!("early/{call}");
+        let Some(sealed) = self.vault.get(&place).await? else { return Ok(false) };
+        self.vault.erase(&place).await?;
+        self.open_payload(call, sealed).await?;
+        Ok(true)
+    }
+
+    fn take_openings(&self, case: CaseId, call: CallId, step: &StepId, openings: &[Opening]) {
+        let mut state = self.lock();
+        let Some(case) = state.cases.get_mut(&case) else { return };
+        // a later try, or a resumption, may have taken its place meanwhile
+        let waits = case.calls.get(step).is_some_and(|c| c.id == call)
+            && matches!(case.state(step), StepState::Waiting(_));
+        if !waits || case.values.contains_key(step.as_str()) {
+            return;
+        }
+        let values = openings.iter().map(|o| (o.name.clone(), o.value.clone())).collect();
+        case.opened_here(
+            step,
+            values,
+            openings.iter().map(|o| o.commitment(self.suite())).collect(),
+            self.host.now_ms(),
+        );
+        drop(state);
+        self.changes.step();
+    }
+
+    /// What this node opened of a call before, where it did.
+    #[allow(clippy::type_complexity)]
+    pub(crate) async fn opened_before(
+        &self,
+        call: CallId,
+    ) -> Result<Option<(StepId, BTreeMap<String, String>, Vec<Commitment>)>, crate::VaultError> {
+        let Some((_, step)) = self.lock().calls.get(&call).cloned() else { return Ok(None) };
+        let Some(bytes) = self.vault.get(&format!("opened/{call}")).await? else { return Ok(None) };
+        let openings: Vec<Opening> =
+            decode(&bytes).map_err(|_| crate::VaultError("an opened payload is damaged".into()))?;
+        let commitments = openings.iter().map(|o| o.commitment(self.suite())).collect();
+        Ok(Some((step, openings.into_iter().map(|o| (o.name, o.value)).collect(), commitments)))
+    }
+
+    /// Keeps what an action returned, where it matches its commitment.
+    pub(crate) async fn take_result(&self, action: ActionId, sealed: Vec<u8>) -> Result<(), FlowError> {
+        let Some((case, step)) = self.lock().actions.get(&action).cloned() else { return Ok(()) };
+        let Ok(plain) = crypto::open(&self.keys.seal, &result_context(action, &self.me), &sealed) else {
+            return Ok(());
+        };
+        let Ok(result) = decode::<ActionResult>(&plain) else { return Ok(()) };
+        let report = self.with_case(case, |c, _| c.actions.get(&step).and_then(|a| a.report.clone()))?;
+        let Some((report, None)) = report else {
+            // it came before the report was final here
+            self.vault.put(&format!("early-result/{action}"), &sealed).await?;
+            return Ok(());
+        };
+        let event = self.chain.event(report).await?;
+        if matches!(&event.command.command.body, Body::ReportAction(r) if r.result == result.commitment(self.suite()))
+        {
+            self.vault.put(&format!("case/{case}/result/{step}"), &encode(&result)).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes in a result that came before its report was final here.
+    pub(crate) fn spawn_early_result(&self, action: ActionId) {
+        let flow = self.clone();
+        self.host.spawn(async move {
+            let taken = async {
+                let place = format!("early-result/{action}");
+                let Some(sealed) = flow.vault.get(&place).await? else { return Ok(()) };
+                flow.vault.erase(&place).await?;
+                flow.take_result(action, sealed).await
+            };
+            if let Err(e) = taken.await {
+                warn!(action = %action.short(), error = %e, "an action's early result could not be kept");
+            }
+        });
+    }
+
+    /// Confirms again what was opened before a crash could confirm it, and disputes answers whose payload never came.
+    async fn confirm_again(&self) -> Result<(), FlowError> {
+        let mut confirmations = Vec::new();
+        {
+            let now = self.host.now_ms();
+            let mut state = self.lock();
+            let crate::run::State { cases, confirmed, .. } = &mut *state;
+            for case in cases.values() {
+                let opened = |step: &StepId| case.values.contains_key(step.as_str());
+                let newest = case.calls.iter().map(|(step, call)| (call, opened(step), case.is_over()));
+                // what a later try took the place of may still have been opened: the vault knows
+                let earlier = case.earlier.calls.iter().map(|(_, call)| (call, false, true));
+                for (call, opened, over) in newest.chain(earlier) {
+                    let answered =
+                        matches!(&call.answer, Some((_, Reply::Data { .. }))) && call.confirm.is_none();
+                    let Some(since) = call.answered_ms.filter(|_| answered) else { continue };
+                    // what a case that is over no longer needs is not fetched any more
+                    let patience = if opened || over { CONFIRM_AGAIN_MS } else { PAYLOAD_WITHIN_MS };
+                    let again = confirmed.get(&call.id).is_none_or(|at| now > at + CONFIRM_AGAIN_MS);
+                    if now.saturating_sub(since) > patience && again {
+                        confirmed.insert(call.id, now);
+                        confirmations.push(call.id);
+                    }
+                }
+            }
+        }
+        if planted("confirm_lost") {
+            return Ok(());
+        }
+        for call in confirmations {
+            let opened = self.vault.get(&format!("opened/{call}")).await?.is_some();
+            if !opened {
+                warn!(call = %call.short(), "a final answer was not opened; it is disputed");
+            }
+            let dispute = (!opened).then(|| {
+                let why = "the payload never came, or the case was over before";
+                Opening::fresh("dispute", why).commitment(self.suite())
+            });
+            self.submit(Body::Confirm(Confirm { call, dispute }))?;
+        }
+        Ok(())
+    }
+
+    /// Sends requests again whose answer has not come, fetches payloads that have not, and records silence.
+    pub(crate) async fn repeat_requests(&self) -> Result<(), FlowError> {
+        self.record_silence()?;
+        self.confirm_again().await?;
+        let mut repeats = Vec::new();
+        {
+            let state = self.lock();
+            for case in state.cases.values().filter(|c| !c.is_over()) {
+                let Some(package) = self.packages.get(&case.matter) else { continue };
+                let stale = |step: &StepId| matches!(case.state(step), StepState::Waiting(since) if since + 1_000 < self.host.now_ms());
+                for (step, call) in case.calls.iter().filter(|(s, _)| stale(s)) {
+                    let Some(holder) = package.step(step).and_then(|s| s.holder.clone()) else { continue };
+                    repeats.push((holder, call.id.0, true, call.answer.is_some()));
+                }
+                for (step, action) in case.actions.iter().filter(|(s, a)| stale(s) && a.report.is_none()) {
+                    let Some(performer) = package.step(step).and_then(|s| s.performer.clone()) else {
+                        continue;
+                    };
+                    repeats.push((performer, action.id.0, false, false));
+                }
+            }
+        }
+        for (to, id, is_call, answered) in repeats {
+            if answered {
+                if !self.open_early(CallId(id)).await? {
+                    self.post(&to, &Message::Fetch { call: CallId(id) });
+                }
+            } else if let Some(sealed) = self.vault.get(&format!("sent/{}", CallId(id))).await? {
+                let message = match is_call {
+                    true => Message::Request { call: CallId(id), sealed },
+                    false => Message::Task { action: ActionId(id), sealed },
+                };
+                self.post(&to, &message);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How long the department of a step has.
+fn within_ms(step: &Step) -> u64 {
+    u64::from(step.within_hours.unwrap_or(WITHIN_HOURS)) * 3_600_000
+}

@@ -1,0 +1,450 @@
+//! A case: its progress, what the visitor can do now, and the clerk's list of all.
+
+use super::visit::{Posted, Seen, Visit};
+use crate::{
+    DemoDoor,
+    api::{case_body, now_ms},
+};
+use askama::Template;
+use axum::{
+    extract::Path,
+    http::{StatusCode, header},
+    response::{IntoResponse as _, Redirect, Response},
+};
+use flow::{
+    Basis, CaseError, CaseView, StepKind,
+    case::{PARKED_FOR_MS, StepState},
+};
+use identity::Identified;
+use model::*;
+
+/// The terminal's word on who a party is: with the key of their device, or signing on the terminal's own pad.
+pub(super) async fn vouch(
+    visit: &Visit,
+    id: CaseId,
+    role: &RoleId,
+    device: Option<&str>,
+) -> Result<(), CaseError> {
+    let flow = &visit.served.flow;
+    let door = visit.served.door.as_ref().ok_or(CaseError::Unknown("terminal"))?;
+    let view = flow.case(id).ok_or(CaseError::Unknown("case"))?;
+    let party = view.case.parties.iter().find(|p| &p.role == role).ok_or(CaseError::Unknown("role"))?;
+    let chain = flow.chain().rules().chain;
+    let who = Identified { chain, case: id, role, subject: party.subject, at_ms: now_ms() };
+    let (assertion, signature) = match device {
+        Some(person) => door.terminal.vouch_for_passkey(&who, door.device(person).public()),
+        None => door.terminal.vouch_at_counter(&who),
+    };
+    flow.identify(assertion, signature).await
+}
+
+struct StepRow {
+    title: String,
+    department: String,
+    status: String,
+    state: String,
+    ms: u64,
+}
+
+struct ActionRow {
+    url: String,
+    method: &'static str,
+    label: String,
+    main: bool,
+}
+
+#[derive(Template)]
+#[template(path = "case.html")]
+struct CasePage<'a> {
+    v: &'a Visit,
+    at: &'static str,
+    id: String,
+    short: String,
+    running: bool,
+    outcome: String,
+    outcome_key: String,
+    waits_for: String,
+    reason: String,
+    next: String,
+    until: String,
+    actions: Vec<ActionRow>,
+    may_refuse: bool,
+    hint: String,
+    steps: Vec<StepRow>,
+    receipts: Vec<String>,
+}
+
+pub(super) async fn case(seen: Seen) -> Response {
+    let Seen { visit, view, role } = &seen;
+    let t = &visit.t;
+    let body = case_body(view, now_ms());
+    let steps = view.package.steps.iter().zip(&body.steps).map(|(step, s)| StepRow {
+        title: t.pick(&step.title).to_owned(),
+        department: visit.department(&s.department),
+        state: t.get(&format!("step-{}", s.status)),
+        status: s.status.clone(),
+        ms: s.ms,
+    });
+    let (actions, hint) = actions(&seen);
+    let settled = view.case.settled.as_ref();
+    let running = settled.is_none();
+    let reason = match settled {
+        None => String::new(),
+        // why another party's case rests is that party's business
+        Some(settled) if !view.concerns(role.as_ref(), settled) => t.get("reason-other-party"),
+        Some(_) => {
+            let refused = body.reason == "refused_by_officer";
+            let note = if refused { visit.served.flow.note(view.case.id).await } else { None };
+            let note = note.unwrap_or_default();
+            format!("{} {note}", t.or(&format!("reason-{}", body.reason), "reason-other"))
+        }
+    };
+    let parked = settled.filter(|s| s.outcome == CaseOutcome::Parked);
+    let receipts = visit.served.flow.receipt_names(view.case.id);
+    visit.show(&CasePage {
+        v: visit,
+        at: if role.is_some() { "home" } else { "desk" },
+        id: view.case.id.to_string(),
+        short: view.case.id.short(),
+        running,
+        outcome_key: outcome_key(visit, &body.outcome),
+        waits_for: visit.department(&body.waits_for),
+        reason,
+        next: if running { String::new() } else { t.or(&format!("next-{}", body.outcome), "error-other") },
+        until: parked.map(|s| flow::local_minute(s.at_ms + PARKED_FOR_MS)).unwrap_or_default(),
+        may_refuse: role.is_none() && view.case.may_refuse(&view.package),
+        actions,
+        hint,
+        steps: steps.collect(),
+        receipts: match running {
+            true => vec![],
+            false => receipts.into_iter().filter(|r| view.may_see_receipt(role.as_ref(), r)).collect(),
+        },
+        outcome: body.outcome,
+    })
+}
+
+/// How an outcome is put to the visitor: a parked case waits for the applicant, not for the clerk.
+fn outcome_key(visit: &Visit, outcome: &str) -> String {
+    let desk = if visit.is_clerk() && outcome == "parked" { "-desk" } else { "" };
+    format!("outcome-{outcome}{desk}")
+}
+
+fn pivot(view: &CaseView) -> StepId {
+    view.package.steps.iter().find(|s| s.pivot).map(|s| s.id.clone()).expect("a checked package has a pivot")
+}
+
+/// Whether a party's signing key is the counter's pad, so that the clerk can take their signature.
+fn signs_on_pad(visit: &Visit, view: &CaseView, role: &RoleId) -> bool {
+    let pad = visit.served.door.as_ref().map(|d| d.terminal.pad().public());
+    view.case.identified.get(role).map(|(_, key)| *key) == pad
+}
+
+/// What the visitor can do in a case now, and what they wait for otherwise.
+fn actions(seen: &Seen) -> (Vec<ActionRow>, String) {
+    let Seen { visit, view, role } = seen;
+    let (case, t) = (&view.case, &visit.t);
+    let mut actions = Vec::new();
+    let mut action = |what: &str, method, label: String, main| {
+        actions.push(ActionRow { url: format!("/case/{}/{what}", case.id), method, label, main });
+    };
+    let now = now_ms();
+    let given = |role: &RoleId| {
+        case.consents
+            .get(role)
+            .is_some_and(|(_, terms, withdrawn)| withdrawn.is_none() && terms.expires_ms > now)
+    };
+    let before_pivot = case.state(&pivot(view)) == StepState::NotStarted;
+    let may_withdraw = |role: &RoleId| given(role) && before_pivot;
+    if let Some(settled) = &case.settled {
+        // a consent that ran out while the case rested is given again first
+        let ran_out = role.as_ref().filter(|r| case.consents.contains_key(r) && !given(r));
+        if let Some(role) = ran_out.filter(|_| !settled.outcome.is_final()) {
+            action(&format!("sign/{role}"), "get", t.get("case-sign"), true);
+            return (actions, String::new());
+        }
+        let resume = match (settled.outcome, role) {
+            (CaseOutcome::Parked, Some(role)) => view.concerns(Some(role), settled),
+            (outcome, None) => !outcome.is_final(),
+            _ => false,
+        };
+        if resume && case.may_resume(&view.package) {
+            action("resume", "post", t.get("case-resume"), true);
+        }
+        if let Some(role) = role.as_ref().filter(|r| !settled.outcome.is_final() && may_withdraw(r)) {
+            action(&format!("withdraw/{role}"), "post", t.get("case-withdraw"), false);
+        }
+        return (actions, String::new());
+    }
+    let ready_to_sign = |role: &RoleId| {
+        let sign =
+            view.package.steps.iter().find(|s| s.kind == StepKind::Sign && s.party.as_ref() == Some(role));
+        sign.is_some_and(|s| s.after.iter().all(|a| matches!(case.state(a), StepState::Done(_))))
+    };
+    match role {
+        Some(role) => {
+            if !case.identified.contains_key(role) {
+                action(&format!("identify/{role}"), "post", t.get("case-identify"), true);
+            } else if !given(role) && ready_to_sign(role) {
+                action(&format!("sign/{role}"), "get", t.get("case-sign"), true);
+            }
+            if may_withdraw(role) {
+                action(&format!("withdraw/{role}"), "post", t.get("case-withdraw"), false);
+            }
+        }
+        None => {
+            if view.unconfirmed.is_some() {
+                action("confirm", "post", t.get("case-confirm"), true);
+            }
+            for party in &case.parties {
+                let named = view.package.parties.iter().find(|p| p.id == party.role);
+                let title = named.map(|p| t.pick(&p.title)).unwrap_or_default();
+                if !case.identified.contains_key(&party.role) {
+                    let label = format!("{} – {title}", t.get("case-counter-identify"));
+                    action(&format!("identify/{}", party.role), "post", label, true);
+                } else if !given(&party.role)
+                    && ready_to_sign(&party.role)
+                    && signs_on_pad(visit, view, &party.role)
+                {
+                    let label = format!("{} – {title}", t.get("case-counter-sign"));
+                    action(&format!("sign/{}", party.role), "get", label, true);
+                }
+            }
+        }
+    }
+    let everybody = case.parties.iter().all(|p| given(&p.role));
+    let hint = match role {
+        _ if actions.iter().any(|a| a.main) => String::new(),
+        Some(role) if given(role) && !everybody => t.get("wait-other"),
+        Some(role) if case.identified.contains_key(role) && case.identified.len() < case.parties.len() => {
+            t.get("wait-other")
+        }
+        _ => t.get("working"),
+    };
+    (actions, hint)
+}
+
+/// Back to the case, or the page of what went wrong.
+fn done(seen: &Seen, result: Result<(), CaseError>) -> Response {
+    match result {
+        Ok(()) => Redirect::to(&format!("/case/{}", seen.view.case.id)).into_response(),
+        Err(e) => seen.visit.failed(&e),
+    }
+}
+
+/// The role named in the address, where it is the visitor's own, or a clerk takes it in hand.
+fn own_role(seen: &Seen, role: &str) -> Option<RoleId> {
+    let role: RoleId = role.parse().ok()?;
+    seen.role.as_ref().is_none_or(|mine| *mine == role).then_some(role)
+}
+
+pub(super) async fn identify(seen: Seen, Path((_, role)): Path<(String, String)>, _: Posted) -> Response {
+    let Some(role) = own_role(&seen, &role) else { return seen.visit.sign_in_first() };
+    if seen.view.case.identified.contains_key(&role) {
+        return done(&seen, Ok(()));
+    }
+    let device = seen.role.as_ref().and(seen.visit.persona()).map(|p| p.id.as_str());
+    let vouched = vouch(&seen.visit, seen.view.case.id, &role, device).await;
+    done(&seen, vouched)
+}
+
+/// A datum the department already has, shown to its owner as it is.
+struct KnownRow {
+    title: String,
+    value: String,
+    source: String,
+}
+
+#[derive(Template)]
+#[template(path = "sign.html")]
+struct SignPage<'a> {
+    v: &'a Visit,
+    at: &'static str,
+    id: String,
+    role: String,
+    text: String,
+    terms: String,
+    known: Vec<KnownRow>,
+}
+
+/// What was read under the party's own access, to be checked by them before they sign. A clerk sees it masked.
+fn known(seen: &Seen, role: &RoleId) -> Vec<KnownRow> {
+    let Seen { visit, view, .. } = seen;
+    let shown = |value: &str| match seen.role {
+        Some(_) => visit.t.value(value),
+        None => identifier::mask(value),
+    };
+    let own = |s: &&flow::Step| s.party.as_ref() == Some(role) && matches!(s.basis, Some(Basis::SelfAccess));
+    let mut rows: Vec<_> = view
+        .package
+        .form
+        .iter()
+        .filter_map(|f| {
+            let value = view.case.value(&format!("form.{}", f.id))?;
+            let title = visit.t.pick(&f.title).to_owned();
+            Some(KnownRow { title, value: shown(value), source: visit.t.get("sign-from-form") })
+        })
+        .collect();
+    for step in view.package.steps.iter().filter(own) {
+        let resource = step.resource.as_ref().and_then(|r| visit.served.flow.resource(r));
+        let Some((resource, what)) = resource.zip(step.what.as_ref()) else { continue };
+        for name in what.names() {
+            let title = resource.fields.iter().find(|f| f.id == name).map(|f| &f.title);
+            let value = view.case.value(&format!("{}.{name}", step.id));
+            if let Some((title, value)) = title.zip(value) {
+                rows.push(KnownRow {
+                    title: visit.t.pick(title).to_owned(),
+                    value: shown(value),
+                    source: visit.department(resource.holder.as_str()),
+                });
+            }
+        }
+    }
+    rows
+}
+
+pub(super) async fn sign_page(seen: Seen, Path((_, role)): Path<(String, String)>) -> Response {
+    let Some(role) = own_role(&seen, &role) else { return seen.visit.sign_in_first() };
+    let id = seen.view.case.id;
+    match seen.visit.served.flow.consent_draft(id, &role, seen.visit.t.0) {
+        Ok((text, terms)) => seen.visit.show(&SignPage {
+            v: &seen.visit,
+            at: "home",
+            known: known(&seen, &role),
+            id: id.to_string(),
+            role: role.to_string(),
+            text,
+            terms: hex::encode(encode(&terms)),
+        }),
+        Err(e) => seen.visit.failed(&e),
+    }
+}
+
+pub(super) async fn sign(seen: Seen, Path((_, role)): Path<(String, String)>, posted: Posted) -> Response {
+    let Seen { visit, view, .. } = &seen;
+    let (Some(role), Some(door)) = (own_role(&seen, &role), &visit.served.door) else {
+        return visit.sign_in_first();
+    };
+    let terms = hex::decode(posted.get("terms")).ok().and_then(|bytes| decode::<ConsentTerms>(&bytes).ok());
+    let Some(terms) = terms.filter(|t| t.case == view.case.id && t.role == role) else {
+        return visit.error(StatusCode::BAD_REQUEST, "error-invalid");
+    };
+    // a citizen signs for themselves; a clerk only takes signatures that are given on the counter's pad
+    if seen.role.is_none() && !signs_on_pad(visit, view, &role) {
+        return visit.sign_in_first();
+    }
+    let signature = sign_as(view, door, &role, &terms.signing_bytes());
+    let given = visit.served.flow.give_consent(terms, signature).await.map(drop);
+    done(&seen, given)
+}
+
+/// Signs with the key the party was identified with: the pad, or (in the demo) the persona's device.
+fn sign_as(view: &CaseView, door: &DemoDoor, role: &RoleId, message: &[u8]) -> [u8; 64] {
+    let pad = door.terminal.pad();
+    let on_pad = view.case.identified.get(role).is_some_and(|(_, key)| *key == pad.public());
+    match view.case.value(&format!("{role}.id")) {
+        Some(person) if !on_pad => door.device(person).sign(message),
+        _ => pad.sign(message),
+    }
+}
+
+pub(super) async fn withdraw(seen: Seen, Path((_, role)): Path<(String, String)>, _: Posted) -> Response {
+    let Seen { visit, view, .. } = &seen;
+    let (Some(mine), Some(door)) = (&seen.role, &visit.served.door) else { return visit.sign_in_first() };
+    let Some((consent, ..)) = view.case.consents.get(mine).filter(|_| mine.as_str() == role) else {
+        return visit.sign_in_first();
+    };
+    let consent = ConsentId(consent.0);
+    let message = WithdrawConsent::signing_bytes(visit.served.flow.chain().rules().chain, consent);
+    let signature = sign_as(view, door, mine, &message);
+    let withdrawn = visit.served.flow.withdraw_consent(consent, signature).await;
+    done(&seen, withdrawn)
+}
+
+/// How the demo's clerk is named where an officer has to be.
+const OFFICER: &str = "窗口人员";
+
+pub(super) async fn confirm(seen: Seen, _: Posted) -> Response {
+    if seen.role.is_some() {
+        return seen.visit.sign_in_first();
+    }
+    let confirmed = seen.visit.served.flow.confirm_decision(seen.view.case.id, OFFICER).await;
+    done(&seen, confirmed)
+}
+
+pub(super) async fn resume(seen: Seen, _: Posted) -> Response {
+    let may = actions(&seen).0.iter().any(|a| a.url.ends_with("/resume"));
+    if !may {
+        return seen.visit.error(StatusCode::CONFLICT, "error-changed");
+    }
+    let who = seen.role.as_ref().map_or(OFFICER, |role| role.as_str());
+    let resumed = seen.visit.served.flow.resume_case(seen.view.case.id, who, "asked on the page").await;
+    done(&seen, resumed)
+}
+
+pub(super) async fn refuse(seen: Seen, posted: Posted) -> Response {
+    if seen.role.is_some() {
+        return seen.visit.sign_in_first();
+    }
+    let reason = posted.get("reason").trim();
+    if reason.is_empty() || reason.chars().count() > 500 {
+        return seen.visit.error(StatusCode::UNPROCESSABLE_ENTITY, "error-reason");
+    }
+    let refused = seen.visit.served.flow.refuse_case(seen.view.case.id, OFFICER, reason).await;
+    done(&seen, refused)
+}
+
+pub(super) async fn receipt(seen: Seen, Path((_, name)): Path<(String, String)>) -> Response {
+    if !seen.view.may_see_receipt(seen.role.as_ref(), &name) {
+        return seen.visit.failed(&CaseError::Unknown("receipt"));
+    }
+    match seen.visit.served.flow.receipt(seen.view.case.id, &name).await {
+        Ok(Some(receipt)) => {
+            ([(header::CONTENT_TYPE, "application/json")], receipt.to_bytes()).into_response()
+        }
+        Ok(None) => seen.visit.failed(&CaseError::Unknown("receipt")),
+        Err(e) => seen.visit.failed(&CaseError::Chain(e)),
+    }
+}
+
+struct DeskRow {
+    id: String,
+    short: String,
+    outcome: String,
+    state: String,
+    next: String,
+}
+
+#[derive(Template)]
+#[template(path = "desk.html")]
+struct DeskPage<'a> {
+    v: &'a Visit,
+    at: &'static str,
+    rows: Vec<DeskRow>,
+}
+
+/// How many cases the clerk's list shows, newest first.
+const CASES_SHOWN: usize = 200;
+
+pub(super) async fn desk(visit: Visit) -> Response {
+    if !visit.is_clerk() {
+        return visit.sign_in_first();
+    }
+    let mut rows = Vec::new();
+    let mut visit = visit;
+    for id in visit.served.flow.case_ids().into_iter().take(CASES_SHOWN) {
+        let Some(view) = visit.served.flow.case(id) else { continue };
+        let body = case_body(&view, now_ms());
+        let seen = Seen { visit, view, role: None };
+        let (actions, hint) = actions(&seen);
+        visit = seen.visit;
+        rows.push(DeskRow {
+            id: id.to_string(),
+            short: id.short(),
+            state: visit.t.get(&outcome_key(&visit, &body.outcome)),
+            outcome: body.outcome,
+            next: actions.first().map_or(hint, |a| a.label.clone()),
+        });
+    }
+    visit.show(&DeskPage { v: &visit, at: "desk", rows })
+}

@@ -1,0 +1,202 @@
+//! The citizen's pages: what can be done, apply, and who used my data.
+
+use super::{
+    cases::vouch,
+    visit::{Posted, Visit, role_in},
+};
+use crate::{Persona, api::Shared, session::Who};
+use askama::Template;
+use axum::{
+    Form,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse as _, Redirect, Response},
+};
+use flow::{CaseView, NewCase, Person, Step, case::StepState};
+use model::*;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+struct PersonaRow {
+    name: String,
+    role: String,
+    id: String,
+}
+
+#[derive(Template)]
+#[template(path = "home.html")]
+struct HomePage<'a> {
+    v: &'a Visit,
+    at: &'static str,
+    matters: Vec<String>,
+    citizen: bool,
+    personas: Vec<PersonaRow>,
+}
+
+pub(super) async fn home(visit: Visit) -> Response {
+    let t = &visit.t;
+    let personas = visit.served.door.as_ref().map(|d| d.personas.as_slice()).unwrap_or_default();
+    let row = |p: &Persona| PersonaRow {
+        name: p.name.clone(),
+        role: t.get(&format!("role-{}", p.role)),
+        id: identifier::mask(&p.id),
+    };
+    visit.show(&HomePage {
+        v: &visit,
+        at: "home",
+        matters: visit.served.flow.packages().iter().map(|p| t.pick(&p.title).to_owned()).collect(),
+        citizen: visit.persona().is_some(),
+        personas: personas.iter().map(row).collect(),
+    })
+}
+
+#[derive(Deserialize)]
+pub(super) struct EnterForm {
+    who: String,
+}
+
+pub(super) async fn enter(State(served): Shared, Form(form): Form<EnterForm>) -> Response {
+    let Some(door) = &served.door else { return StatusCode::NOT_FOUND.into_response() };
+    let (who, to) = match form.who.as_str() {
+        "clerk" => (Who::Clerk, "/desk"),
+        index => match index.parse::<usize>() {
+            Ok(i) if i < door.personas.len() => (Who::Citizen(i), "/apply"),
+            _ => return StatusCode::BAD_REQUEST.into_response(),
+        },
+    };
+    let mut response = Redirect::to(to).into_response();
+    response.headers_mut().append(header::SET_COOKIE, served.sessions.begin(who));
+    response
+}
+
+pub(super) async fn leave(State(served): Shared, headers: HeaderMap, _: Posted) -> Response {
+    served.sessions.end(&headers);
+    Redirect::to("/").into_response()
+}
+
+#[derive(Template)]
+#[template(path = "apply.html")]
+struct ApplyPage<'a> {
+    v: &'a Visit,
+    at: &'static str,
+    unit: String,
+    contract: String,
+    me: String,
+    other: String,
+}
+
+pub(super) async fn apply_form(visit: Visit) -> Response {
+    let Some(persona) = visit.persona() else { return visit.sign_in_first() };
+    let shown = |name: &str, id: &str| format!("{name} {}", identifier::mask(id));
+    visit.show(&ApplyPage {
+        v: &visit,
+        at: "home",
+        unit: persona.unit.clone(),
+        contract: persona.contract.clone(),
+        me: shown(&persona.name, &persona.id),
+        other: shown(&identifier::mask(&persona.other_name), &persona.other_id),
+    })
+}
+
+pub(super) async fn apply(visit: Visit, posted: Posted) -> Response {
+    let Some(me) = visit.persona() else { return visit.sign_in_first() };
+    let name = |text: &str| text.parse().expect("a name");
+    let mine = Person { id: me.id.clone(), name: me.name.clone() };
+    let other = Person { id: me.other_id.clone(), name: me.other_name.clone() };
+    let (seller, buyer) = if me.role == "seller" { (mine, other) } else { (other, mine) };
+    let field = |id: &str| (name(id), posted.get(id).to_owned());
+    let new = NewCase {
+        matter: "house-transfer".parse().expect("a name"),
+        form: BTreeMap::from([field("unit"), field("contract")]),
+        parties: BTreeMap::from([
+            ("seller".parse().expect("a name"), seller),
+            ("buyer".parse().expect("a name"), buyer),
+        ]),
+    };
+    match visit.served.flow.open_case(new).await {
+        Ok(id) => {
+            // whoever applies is signed in, and so identified
+            let role = me.role.parse().expect("a name");
+            match vouch(&visit, id, &role, Some(&me.id)).await {
+                Ok(()) => Redirect::to(&format!("/case/{id}")).into_response(),
+                Err(e) => visit.failed(&e),
+            }
+        }
+        Err(e) => visit.failed(&e),
+    }
+}
+
+struct UseRow {
+    who: String,
+    from: String,
+    what: String,
+    why: String,
+    basis: String,
+    state: String,
+    status: &'static str,
+    url: String,
+}
+
+#[derive(Template)]
+#[template(path = "mine.html")]
+struct MinePage<'a> {
+    v: &'a Visit,
+    at: &'static str,
+    rows: Vec<UseRow>,
+    cases: Vec<(String, String)>,
+}
+
+pub(super) async fn mine(visit: Visit) -> Response {
+    let Some(persona) = visit.persona() else { return visit.sign_in_first() };
+    let flow = &visit.served.flow;
+    let (mut rows, mut cases) = (Vec::new(), Vec::new());
+    for id in flow.case_ids() {
+        let Some(view) = flow.case(id) else { continue };
+        let Some(role) = role_in(&view, persona) else { continue };
+        cases.push((id.to_string(), id.short()));
+        let earlier = view.case.earlier.calls.iter().map(|(step, call)| (step, call));
+        for (step_id, call) in earlier.chain(&view.case.calls) {
+            let step = view.package.step(step_id).filter(|s| s.party.as_ref() == Some(&role));
+            if let Some((step, what)) = step.and_then(|s| Some((s, s.what.as_ref()?))) {
+                rows.push(use_row(&visit, &view, step, what, call.attempt));
+            }
+        }
+    }
+    visit.show(&MinePage { v: &visit, at: "mine", rows, cases })
+}
+
+fn use_row(visit: &Visit, view: &CaseView, step: &Step, what: &What, attempt: u32) -> UseRow {
+    let t = &visit.t;
+    let resource = step.resource.as_ref().and_then(|r| visit.served.flow.resource(r));
+    let title = |name: &FieldId| {
+        let resource = resource.as_ref()?;
+        let field = resource.fields.iter().find(|f| &f.id == name).map(|f| &f.title);
+        field
+            .or(resource.predicates.iter().find(|p| &p.id == name).map(|p| &p.title))
+            .map(|x| t.pick(x).to_owned())
+    };
+    let names: Vec<_> = what.names().iter().map(|n| title(n).unwrap_or_else(|| n.to_string())).collect();
+    let basis = match &step.basis {
+        Some(flow::Basis::Statutory(_)) => "basis-statutory",
+        Some(flow::Basis::SelfAccess) => "basis-self_access",
+        _ => "basis-consent",
+    };
+    let newest = view.case.calls.get(&step.id).is_some_and(|c| c.attempt == attempt);
+    let status = match view.case.state(&step.id) {
+        _ if !newest => "done",
+        StepState::Done(_) => "done",
+        StepState::Failed(..) => "failed",
+        _ => "waiting",
+    };
+    let receipt = flow::receipt_name("call", &step.id, attempt);
+    UseRow {
+        who: visit.department(view.package.handler.as_str()),
+        from: step.holder.as_ref().map(|h| visit.department(h.as_str())).unwrap_or_default(),
+        what: t.join(&names),
+        why: step.purpose.as_ref().map(|p| t.pick(p).to_owned()).unwrap_or_default(),
+        basis: t.get(basis),
+        state: t.get(&format!("step-{status}")),
+        status,
+        url: format!("/case/{}/receipts/{receipt}", view.case.id),
+    }
+}

@@ -1,0 +1,87 @@
+//! The pages, rendered on the server; every journey works without JavaScript.
+
+mod cases;
+mod citizen;
+mod public;
+mod texts;
+mod visit;
+
+use crate::api::Served;
+use axum::{
+    Router,
+    body::HttpBody as _,
+    extract::Request,
+    http::{HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::Response,
+    routing::{get, post},
+};
+use std::sync::Arc;
+use tower_http::set_header::SetResponseHeaderLayer;
+use visit::Visit;
+
+/// The time of day in China (UTC+8): `10:05:09`.
+fn local_time(ms: u64) -> String {
+    let seconds = (ms / 1000 + 8 * 3600) % 86_400;
+    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds % 3600 / 60, seconds % 60)
+}
+
+fn asset(kind: &'static str, text: &'static str) -> axum::routing::MethodRouter<Arc<Served>> {
+    get(move || async move {
+        ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "public, max-age=300")], text)
+    })
+}
+
+/// An error nobody wrote a page for (no such address, a body too large, a form that cannot be read) gets one.
+async fn error_pages(visit: Visit, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    let is_page =
+        response.headers().get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"text/html"));
+    if !(status.is_client_error() || status.is_server_error()) || is_page {
+        return response;
+    }
+    let unknown = status == StatusCode::NOT_FOUND || response.body().is_end_stream();
+    visit.error(status, if unknown { "error-unknown" } else { "error-invalid" })
+}
+
+/// The pages.
+pub fn router(served: Arc<Served>) -> Router {
+    const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+        form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+    const SCRIPT: &str = "text/javascript; charset=utf-8";
+    let set = |name: header::HeaderName, value: &'static str| {
+        SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
+    };
+    Router::new()
+        .route("/", get(citizen::home))
+        .route("/demo/enter", post(citizen::enter))
+        .route("/leave", post(citizen::leave))
+        .route("/apply", get(citizen::apply_form).post(citizen::apply))
+        .route("/mine", get(citizen::mine))
+        .route("/case/{id}", get(cases::case))
+        .route("/case/{id}/identify/{role}", post(cases::identify))
+        .route("/case/{id}/sign/{role}", get(cases::sign_page).post(cases::sign))
+        .route("/case/{id}/withdraw/{role}", post(cases::withdraw))
+        .route("/case/{id}/confirm", post(cases::confirm))
+        .route("/case/{id}/resume", post(cases::resume))
+        .route("/case/{id}/refuse", post(cases::refuse))
+        .route("/case/{id}/receipts/{name}", get(cases::receipt))
+        .route("/desk", get(cases::desk))
+        .route("/explorer", get(public::explorer))
+        .route("/explorer/block/{height}", get(public::block))
+        .route("/explorer/record/{id}", get(public::record))
+        .route("/verify", get(public::verify_page).post(public::verify_file))
+        .route("/assets/style.css", asset("text/css; charset=utf-8", include_str!("../../assets/style.css")))
+        .route("/assets/live.js", asset(SCRIPT, include_str!("../../assets/live.js")))
+        .route("/assets/verify.js", asset(SCRIPT, include_str!("../../assets/verify.js")))
+        .route("/assets/sm.js", asset(SCRIPT, include_str!("../../assets/sm.js")))
+        .route("/assets/verify-page.js", asset(SCRIPT, include_str!("../../assets/verify-page.js")))
+        .fallback(|| async { StatusCode::NOT_FOUND })
+        .layer(middleware::from_fn_with_state(served.clone(), error_pages))
+        .layer(set(header::CONTENT_SECURITY_POLICY, POLICY))
+        .layer(set(header::CACHE_CONTROL, "no-store"))
+        .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(set(header::REFERRER_POLICY, "no-referrer"))
+        .with_state(served)
+}

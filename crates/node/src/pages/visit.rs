@@ -1,0 +1,185 @@
+//! What every page needs of its request: the language, who is signed in, and the checks before a form is believed.
+
+use super::texts::Texts;
+use crate::{
+    Persona,
+    api::Served,
+    session::{Session, Who},
+};
+use askama::Template;
+use axum::{
+    Form, RequestPartsExt as _,
+    extract::{FromRequest, FromRequestParts, Path, Request},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    response::{Html, IntoResponse as _, Response},
+};
+use flow::{CaseError, CaseView};
+use model::{Language, Party, Refusal, RoleId, identifier};
+use std::{collections::HashMap, convert::Infallible, sync::Arc};
+
+/// A request for a page.
+pub(super) struct Visit {
+    pub(super) served: Arc<Served>,
+    pub(super) t: Texts,
+    session: Option<Session>,
+    set_language: Option<&'static str>,
+}
+
+fn language_of(tag: &str) -> Option<Language> {
+    match tag {
+        "en" => Some(Language::English),
+        "zh-CN" => Some(Language::Chinese),
+        _ => None,
+    }
+}
+
+fn text_of(headers: &HeaderMap, name: header::HeaderName) -> &str {
+    headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
+}
+
+impl FromRequestParts<Arc<Served>> for Visit {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, served: &Arc<Served>) -> Result<Self, Infallible> {
+        let query = parts.uri.query().unwrap_or_default();
+        let asked = query.split('&').find_map(|pair| language_of(pair.strip_prefix("lang=")?));
+        let cookies = text_of(&parts.headers, header::COOKIE);
+        let kept = cookies.split(';').find_map(|c| language_of(c.trim().strip_prefix("tongban_lang=")?));
+        let english = text_of(&parts.headers, header::ACCEPT_LANGUAGE).trim_start().starts_with("en");
+        let preferred = if english { Language::English } else { Language::Chinese };
+        Ok(Self {
+            served: served.clone(),
+            t: Texts(asked.or(kept).unwrap_or(preferred)),
+            session: served.sessions.of(&parts.headers),
+            set_language: asked.map(Language::tag),
+        })
+    }
+}
+
+impl Visit {
+    pub(super) fn csrf(&self) -> &str {
+        self.session.as_ref().map(|s| s.csrf.as_str()).unwrap_or_default()
+    }
+
+    /// Whether this is the demo, whose door stands open.
+    pub(super) fn demo(&self) -> bool {
+        self.served.door.is_some()
+    }
+
+    pub(super) fn persona(&self) -> Option<&Persona> {
+        match self.session.as_ref()?.who {
+            Who::Citizen(i) => self.served.door.as_ref()?.personas.get(i),
+            Who::Clerk => None,
+        }
+    }
+
+    pub(super) fn is_clerk(&self) -> bool {
+        self.session.as_ref().is_some_and(|s| s.who == Who::Clerk)
+    }
+
+    /// Who is signed in, as the page's head says it.
+    pub(super) fn who(&self) -> String {
+        if self.is_clerk() {
+            return self.t.get("home-clerk");
+        }
+        self.persona().map(|p| identifier::mask(&p.name)).unwrap_or_default()
+    }
+
+    pub(super) fn department(&self, id: &str) -> String {
+        let (_, roster) = self.served.flow.chain().roster();
+        let member = id.parse().ok().and_then(|id| roster.member(&id));
+        member.map_or_else(|| id.to_owned(), |m| self.t.pick(&m.title).to_owned())
+    }
+
+    pub(super) fn show(&self, page: &impl Template) -> Response {
+        let html = page.render().expect("a template renders into memory");
+        let mut response = Html(html).into_response();
+        if let Some(language) = self.set_language {
+            let cookie = format!("tongban_lang={language}; Path=/; SameSite=Strict; Max-Age=31536000");
+            if let Ok(value) = HeaderValue::from_str(&cookie) {
+                response.headers_mut().append(header::SET_COOKIE, value);
+            }
+        }
+        response
+    }
+
+    pub(super) fn error(&self, status: StatusCode, key: &str) -> Response {
+        (status, self.show(&ErrorPage { v: self, at: "", message: self.t.get(key) })).into_response()
+    }
+
+    pub(super) fn sign_in_first(&self) -> Response {
+        self.error(StatusCode::UNAUTHORIZED, "error-signin")
+    }
+
+    pub(super) fn failed(&self, e: &CaseError) -> Response {
+        match e {
+            CaseError::Unknown(_) => self.error(StatusCode::NOT_FOUND, "error-unknown"),
+            CaseError::Invalid { .. } => self.error(StatusCode::UNPROCESSABLE_ENTITY, "error-invalid"),
+            CaseError::Refused(Refusal::Duplicate) => self.error(StatusCode::CONFLICT, "outcome-duplicate"),
+            CaseError::Refused(_) => self.error(StatusCode::CONFLICT, "error-changed"),
+            _ => self.error(StatusCode::SERVICE_UNAVAILABLE, "error-other"),
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage<'a> {
+    v: &'a Visit,
+    at: &'static str,
+    message: String,
+}
+
+/// A case the visitor may see, by the `{id}` of the path; and their role in it, or none for a clerk.
+pub(super) struct Seen {
+    pub(super) visit: Visit,
+    pub(super) view: CaseView,
+    pub(super) role: Option<RoleId>,
+}
+
+/// The role a persona has in a case, where they have one.
+pub(super) fn role_in(view: &CaseView, persona: &Persona) -> Option<RoleId> {
+    let has = |p: &&Party| view.case.value(&format!("{}.id", p.role)) == Some(&persona.id);
+    view.case.parties.iter().find(has).map(|p| p.role.clone())
+}
+
+impl FromRequestParts<Arc<Served>> for Seen {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, served: &Arc<Served>) -> Result<Self, Response> {
+        let Ok(visit) = Visit::from_request_parts(parts, served).await;
+        let path = parts.extract::<Path<HashMap<String, String>>>().await;
+        let id = path.ok().and_then(|Path(path)| path.get("id")?.parse().ok());
+        let Some(view) = id.and_then(|id| served.flow.case(id)) else { return Err(visit.sign_in_first()) };
+        let role = visit.persona().and_then(|p| role_in(&view, p));
+        if role.is_none() && !visit.is_clerk() {
+            return Err(visit.sign_in_first());
+        }
+        Ok(Self { visit, view, role })
+    }
+}
+
+/// The fields of a form that was sent from a page of the visitor's own session.
+pub(super) struct Posted(HashMap<String, String>);
+
+impl Posted {
+    /// A field; empty where it was not sent.
+    pub(super) fn get(&self, name: &str) -> &str {
+        self.0.get(name).map(String::as_str).unwrap_or_default()
+    }
+}
+
+impl FromRequest<Arc<Served>> for Posted {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, served: &Arc<Served>) -> Result<Self, Response> {
+        let (mut parts, body) = request.into_parts();
+        let Ok(visit) = Visit::from_request_parts(&mut parts, served).await;
+        let form = Form::<HashMap<String, String>>::from_request(Request::from_parts(parts, body), served);
+        let Ok(Form(fields)) = form.await else {
+            return Err(visit.error(StatusCode::BAD_REQUEST, "error-invalid"));
+        };
+        let own = visit.session.as_ref().is_some_and(|s| fields.get("csrf") == Some(&s.csrf));
+        if own { Ok(Self(fields)) } else { Err(visit.sign_in_first()) }
+    }
+}
