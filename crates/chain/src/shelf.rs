@@ -14,11 +14,17 @@ use std::{
     io::{self, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// Where the first record of an archive begins.
 const BEGIN: u64 = MAGIC.len() as u64 + 32;
+
+/// After so many entries of an index that do not fit, all of it is written anew: it is another archive's.
+const DISTRUSTED: u64 = 64;
 
 /// An archive with its index.
 pub(crate) struct Shelf {
@@ -27,6 +33,8 @@ pub(crate) struct Shelf {
     archive: File,
     index: File,
     height: AtomicU64,
+    /// Held by whoever brings the index up to date.
+    refreshing: Mutex<()>,
 }
 
 fn foreign(what: &str) -> io::Error {
@@ -51,7 +59,8 @@ impl Shelf {
         }
         let index =
             File::options().read(true).write(true).create(true).truncate(false).open(index_of(path))?;
-        let shelf = Self { path: path.to_owned(), rules, archive, index, height: AtomicU64::new(0) };
+        let (path, height, refreshing) = (path.to_owned(), AtomicU64::new(0), Mutex::new(()));
+        let shelf = Self { path, rules, archive, index, height, refreshing };
         shelf.refresh()?;
         Ok(shelf)
     }
@@ -89,8 +98,10 @@ impl Shelf {
 
     /// Takes in what was added to the archive since.
     pub(crate) fn refresh(&self) -> io::Result<()> {
+        let _refreshing = self.refreshing.lock().expect("no holder of this lock panics");
         let length = self.archive.metadata()?.len();
         let mut input = BufReader::new(File::open(&self.path)?);
+        let mut misfits = 0;
         let mut height = self.index.metadata()?.len() / 8;
         // the index may have been written before the archive was cut off by a crash, or be another's
         let mut next = loop {
@@ -101,7 +112,10 @@ impl Shelf {
             let end = if offset < BEGIN { None } else { Self::end_of(&mut input, offset, length)? };
             match end {
                 Some(end) if self.read_at(height, offset).is_ok() => break end,
-                _ => height -= 1,
+                _ => {
+                    misfits += 1;
+                    height = if misfits < DISTRUSTED { height - 1 } else { 0 };
+                }
             }
         };
         self.index.set_len(height * 8)?;

@@ -19,9 +19,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
+use tracing::info;
 
 /// How long the anchor of a statement may take to be ordered.
 const ANCHOR_WITHIN: Duration = Duration::from_secs(30);
+/// How much longer than now a ground for withholding must hold to be used: until the anchor is surely ordered.
+const GROUND_HOLDS_MS: u64 = 60_000;
+/// The topic under which it is anchored that an auditor was given the openings.
+const OPENINGS_TOPIC: &str = "openings";
 /// Where the secret lies that hides who is who in the places of the vault.
 const SECRET: &str = "statement/secret";
 
@@ -72,7 +77,7 @@ pub enum StatementError {
     #[error("{0} is no department of this consortium")]
     Stranger(DepartmentId),
     /// The ledger refused the anchor.
-    #[error("the ledger refused to anchor the statement: {0}")]
+    #[error("the ledger refused to anchor what this department states or hands out: {0}")]
     Refused(&'static str),
     /// The ledger cannot be used.
     #[error(transparent)]
@@ -182,12 +187,13 @@ impl<S: Source> Flow<S> {
         }
         let tag = self.tag(person).await?;
         let kept = self.kept(&format!("answered/{tag}/"), &calls).await?;
-        let now = self.host.now_ms();
-        let (mut answers, mut withheld) = (Vec::new(), BTreeMap::<ApprovalId, u64>::new());
+        // a ground must still hold when the anchor is ordered
+        let from = self.host.now_ms() + GROUND_HOLDS_MS;
+        let (mut answers, mut withheld) = (Vec::new(), BTreeMap::<usize, u64>::new());
         for (call, kept) in kept {
-            let held_back = |w: &&Withholding| Some(&w.basis) == kept.basis.as_ref() && w.until_ms > now;
-            if let Some(w) = self.withholdings.iter().find(held_back) {
-                *withheld.entry(w.basis.clone()).or_default() += 1;
+            let held_back = |w: &Withholding| Some(&w.basis) == kept.basis.as_ref() && w.until_ms > from;
+            if let Some(ground) = self.withholdings.iter().position(held_back) {
+                *withheld.entry(ground).or_default() += 1;
                 continue;
             }
             let (number, time_ms) = given[&call];
@@ -199,8 +205,8 @@ impl<S: Source> Flow<S> {
             answers.pop();
         }
         let mut counted = Vec::new();
-        for (basis, count) in withheld {
-            let w = self.withholdings.iter().find(|w| w.basis == basis).expect("it was just found");
+        for (ground, count) in withheld {
+            let w = &self.withholdings[ground];
             let ground = Opening::fresh("ground", w.ground.clone());
             let commitment = ground.commitment(self.suite());
             self.vault.put(&format!("statement/ground/{commitment}"), &encode(&ground)).await?;
@@ -209,12 +215,8 @@ impl<S: Source> Flow<S> {
         let salt = Salt::random();
         let person = person_commitment(self.suite(), &salt, person);
         let stated = Stated { holder: self.me.clone(), person, height, up_to, answers, withheld: counted };
-        let topic = STATEMENT_TOPIC.parse().expect("a name");
-        let data = stated.hash(self.suite()).0.to_vec();
-        let event = self.submit_and_wait(Body::Anchor(Anchor { topic, data }), ANCHOR_WITHIN).await?;
-        if let Outcome::Refused(refusal) = event.outcome {
-            return Err(StatementError::Refused(refusal.code()));
-        }
+        let event = self.anchor(STATEMENT_TOPIC, stated.hash(self.suite()).0.to_vec()).await?;
+        info!(up_to, listed = stated.answers.len(), withheld = stated.withheld(), "a statement was made");
         let anchor = self.chain.prove(event.id, Role::Anchor).await?;
         let epoch = decode::<Header>(&anchor.header).map_or(0, |h| h.epoch);
         let rosters = self.chain.roster_changes(epoch).await?;
@@ -222,7 +224,18 @@ impl<S: Source> Flow<S> {
         Ok(Statement { format: 1, kind: StatementKind::Statement, chain_id, salt, stated, rosters, anchor })
     }
 
-    /// The openings of all answers, sealed to an auditor's department.
+    /// Anchors something of this department's own, and waits until it is final.
+    async fn anchor(&self, topic: &str, data: Vec<u8>) -> Result<Event, StatementError> {
+        let topic = topic.parse().expect("a name");
+        let event = self.submit_and_wait(Body::Anchor(Anchor { topic, data }), ANCHOR_WITHIN).await?;
+        match event.outcome {
+            Outcome::Refused(refusal) => Err(StatementError::Refused(refusal.code())),
+            Outcome::Accepted(_) => Ok(event),
+        }
+    }
+
+    /// The openings of all answers, sealed to an auditor's department. That they were handed out, and to whom, is anchored on the
+    /// ledger first: the hash of what was sealed, under the topic `openings`.
     pub async fn openings_for(&self, auditor: &DepartmentId) -> Result<Vec<u8>, StatementError> {
         let calls =
             self.answers.lock().expect("no holder of this lock panics").given.keys().copied().collect();
@@ -236,6 +249,10 @@ impl<S: Source> Flow<S> {
         let member = self.chain.roster().1.member(auditor).cloned();
         let member = member.ok_or_else(|| StatementError::Stranger(auditor.clone()))?;
         let context = openings_context(&self.chain.rules().chain, &self.me, auditor);
-        Ok(crypto::seal(&member.seal_key, &context, &encode(&openings))?)
+        let sealed = crypto::seal(&member.seal_key, &context, &encode(&openings))?;
+        let hash = crypto::hash(self.suite(), "tongban/openings/1", &[&sealed]);
+        self.anchor(OPENINGS_TOPIC, encode(&(auditor, hash))).await?;
+        info!(%auditor, answers = openings.calls.len(), "openings were handed out");
+        Ok(sealed)
     }
 }

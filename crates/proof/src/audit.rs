@@ -3,12 +3,12 @@
 //! The auditor has an archive of the ledger, whose calls and answers this module is fed, the openings of every answer, which the
 //! holder owes, and statements people were given. Whatever is found convicts the holder by what it signed itself.
 
-use crate::statement::Statement;
+use crate::statement::{StatedAnswer, Statement};
 use borsh::{BorshDeserialize, BorshSerialize};
 use crypto::{Opening, Salt};
 use model::*;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What opens the subject commitment of a call: about whom it was, and with which parameters.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -70,7 +70,8 @@ pub enum Finding {
         /// The call.
         call: CallId,
     },
-    /// A statement that leaves out an answer about its person and does not count it as withheld.
+    /// A statement that leaves out an answer about its person and does not count it as withheld, or withholds one that rests on no
+    /// statutory duty.
     LeftOut {
         /// Which statement, by its hash.
         statement: Digest,
@@ -79,7 +80,7 @@ pub enum Finding {
         /// How many it says are withheld.
         withheld: u64,
     },
-    /// A statement that lists an answer that was about somebody else, or is not as listed.
+    /// A statement that lists an answer that was about somebody else, or says something of it that the ledger does not.
     Invented {
         /// Which statement, by its hash.
         statement: Digest,
@@ -102,43 +103,88 @@ pub enum Finding {
     },
 }
 
+/// A call as the ledger granted it, and the declared need it was granted for.
+struct Asked {
+    asker: DepartmentId,
+    matter: MatterId,
+    need: Option<Need>,
+    subject: Commitment,
+}
+
 struct Answered {
     call: CallId,
-    asker: DepartmentId,
-    subject: Commitment,
+    asked: Asked,
     gave: bool,
     height: u64,
+    time_ms: u64,
+}
+
+impl Answered {
+    /// Whether a statement says of this answer what the ledger says of it.
+    fn is_as(&self, listed: &StatedAnswer) -> bool {
+        let Asked { asker, matter, need, .. } = &self.asked;
+        let declared = need.as_ref().is_some_and(|need| {
+            need.step == listed.step && need.resource == listed.resource && need.what.names() == listed.names
+        });
+        self.gave
+            && declared
+            && (self.call, asker, matter, self.time_ms)
+                == (listed.call, &listed.asker, &listed.matter, listed.time_ms)
+    }
+
+    /// Whether the call may be withheld for a while: only those of statutory duties may.
+    fn may_be_withheld(&self) -> bool {
+        self.asked.need.as_ref().is_some_and(|need| matches!(need.basis, NeedBasis::Statutory(_)))
+    }
 }
 
 /// An audit of one holder: fed every event of the ledger in order, then the openings and statements.
 pub struct Audit {
     suite: Suite,
     holder: DepartmentId,
-    asked: BTreeMap<CallId, (DepartmentId, Commitment)>,
+    needs: BTreeMap<(MatterId, u32), Vec<Need>>,
+    cases: BTreeMap<CaseId, (MatterId, u32)>,
+    asked: BTreeMap<CallId, Asked>,
     answers: BTreeMap<u64, Answered>,
 }
 
 impl Audit {
     /// Of a holder.
     pub fn of(suite: Suite, holder: DepartmentId) -> Self {
-        Self { suite, holder, asked: BTreeMap::new(), answers: BTreeMap::new() }
+        let (needs, cases, asked, answers) = Default::default();
+        Self { suite, holder, needs, cases, asked, answers }
     }
 
     /// Takes in the next event.
     pub fn follow(&mut self, event: &Event) {
+        let Outcome::Accepted(fact) = &event.outcome else { return };
         let signer = &event.command.command.signer;
-        match (&event.command.command.body, &event.outcome) {
-            (Body::Ask(ask), Outcome::Accepted(_)) => {
-                self.asked.insert(CallId(event.id.0), (signer.clone(), ask.subject));
+        match &event.command.command.body {
+            Body::PublishMatter(matter) => {
+                self.needs.insert((matter.id.clone(), matter.version), matter.needs.clone());
             }
-            (Body::Answer(answer), Outcome::Accepted(Fact::Answered(number))) => {
-                let Some((asker, subject)) = self.asked.remove(&answer.call) else { return };
+            Body::OpenCase(case) => {
+                self.cases.insert(CaseId(event.id.0), (case.matter.clone(), case.version));
+            }
+            Body::SettleCase(settled) if settled.outcome.is_final() => {
+                self.cases.remove(&settled.case);
+            }
+            Body::Ask(ask) => {
+                let Some(run) = self.cases.get(&ask.case) else { return };
+                let needs = self.needs.get(run).into_iter().flatten();
+                let need = needs.into_iter().find(|n| n.step == ask.step && &n.recipient == signer).cloned();
+                let (asker, matter) = (signer.clone(), run.0.clone());
+                self.asked.insert(CallId(event.id.0), Asked { asker, matter, need, subject: ask.subject });
+            }
+            Body::Answer(answer) => {
+                let Some(asked) = self.asked.remove(&answer.call) else { return };
+                let Fact::Answered(number) = fact else { return };
                 if signer != &self.holder {
                     return;
                 }
                 let gave = matches!(answer.reply, Reply::Data { .. });
-                let height = event.height;
-                self.answers.insert(*number, Answered { call: answer.call, asker, subject, gave, height });
+                let (height, time_ms) = (event.height, event.time_ms);
+                self.answers.insert(*number, Answered { call: answer.call, asked, gave, height, time_ms });
             }
             _ => {}
         }
@@ -156,7 +202,7 @@ impl Audit {
             let (number, call) = (*number, answer.call);
             match openings.calls.get(&call) {
                 None => Some(Finding::Unopened { number, call }),
-                Some(opening) if opening.commitment(self.suite) != answer.subject => {
+                Some(opening) if opening.commitment(self.suite) != answer.asked.subject => {
                     Some(Finding::FalseOpening { number, call })
                 }
                 Some(_) => None,
@@ -177,28 +223,22 @@ impl Audit {
         let about = |answer: &Answered| {
             let opening = openings.calls.get(&answer.call);
             opening.is_some_and(|o| {
-                o.commitment(suite) == answer.subject && statement.is_about(suite, &o.subject)
+                o.commitment(suite) == answer.asked.subject && statement.is_about(suite, &o.subject)
             })
         };
         for listed in &stated.answers {
-            let as_listed = self
-                .answers
-                .get(&listed.number)
-                .is_some_and(|a| a.gave && a.call == listed.call && a.asker == listed.asker && about(a));
-            if !as_listed {
+            let answer = self.answers.get(&listed.number);
+            if !answer.is_some_and(|a| a.is_as(listed) && about(a)) {
                 findings.push(Finding::Invented { statement: hash, number: listed.number });
             }
         }
-        let left_out: Vec<u64> = self
-            .answers
-            .range(..=stated.up_to)
-            .filter(|(_, answer)| answer.gave && about(answer))
-            .map(|(number, _)| *number)
-            .filter(|number| stated.answers.iter().all(|listed| listed.number != *number))
-            .collect();
-        let withheld = stated.withheld.iter().map(|w| w.count).sum();
-        if left_out.len() as u64 != withheld {
-            findings.push(Finding::LeftOut { statement: hash, numbers: left_out, withheld });
+        let listed: BTreeSet<u64> = stated.answers.iter().map(|listed| listed.number).collect();
+        let given = self.answers.range(..=stated.up_to);
+        let left_out: Vec<_> = given.filter(|(n, a)| a.gave && about(a) && !listed.contains(n)).collect();
+        let lawful = left_out.iter().all(|(_, answer)| answer.may_be_withheld());
+        if !lawful || left_out.len() as u64 != stated.withheld() {
+            let numbers = left_out.into_iter().map(|(number, _)| *number).collect();
+            findings.push(Finding::LeftOut { statement: hash, numbers, withheld: stated.withheld() });
         }
         let grounded = |w: &crate::statement::Withheld| {
             w.until_ms >= at_ms && openings.grounds.iter().any(|g| g.commitment(suite) == w.ground)

@@ -4,6 +4,8 @@
 //! golden receipts.
 
 pub mod audit;
+#[cfg(test)]
+mod audit_tests;
 mod checkpoint;
 mod facts;
 mod receipt;

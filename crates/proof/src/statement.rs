@@ -74,6 +74,11 @@ pub struct Stated {
 }
 
 impl Stated {
+    /// How many answers are withheld; what a hostile file counts beyond `u64` stays at its end.
+    pub fn withheld(&self) -> u64 {
+        self.withheld.iter().fold(0, |sum, w| sum.saturating_add(w.count))
+    }
+
     /// The hash that is anchored.
     pub fn hash(&self, suite: Suite) -> Digest {
         crypto::hash(suite, "tongban/statement/1", &[&encode(self)])
@@ -180,7 +185,7 @@ pub fn verify_statement(file: &[u8], genesis: &Genesis) -> Result<(Statement, Fa
             "{} of {} answers, {} withheld",
             stated.answers.len(),
             stated.up_to,
-            stated.withheld.iter().map(|w| w.count).sum::<u64>()
+            stated.withheld()
         ),
         height: event.header.height,
         time: event.header.time_ms,

@@ -387,16 +387,17 @@ async fn receipts_hold(city: &City, blocks: &[(BlockEvents, u64)], wrong: &impl 
 /// What holders state of people holds before an auditor who has the ledger and the openings they owe.
 async fn statements_hold(city: &City, wrong: &impl Fn(String)) {
     let (genesis, auditor) = (&city.world.genesis, city.world.department("audit"));
-    let people =
-        [city.world.sales.first().map(|s| &s.seller.id), city.world.sales.last().map(|s| &s.buyer.id)];
+    let (first, last) = (city.world.sales.first(), city.world.sales.last());
+    // calls about a home are statutory, and withheld
+    let subjects = [first.map(|s| &s.seller.id), last.map(|s| &s.buyer.id), first.map(|s| &s.unit)];
     // the others have cut off whoever voted twice
     for department in city.world.departments.iter().skip(usize::from(city.twin.load(SeqCst))) {
         let holder = &department.id;
         let Some(flow) = city.flow(holder.as_str()) else { continue };
         let mut statements = Vec::new();
-        for person in people.into_iter().flatten() {
-            match flow.state(person).await {
-                Ok(statement) => statements.push((person, statement)),
+        for subject in subjects.into_iter().flatten() {
+            match flow.state(subject).await {
+                Ok(statement) => statements.push((subject, statement)),
                 Err(e) => wrong(format!("{holder} cannot state its answers: {e}")),
             }
         }
@@ -412,12 +413,12 @@ async fn statements_hold(city: &City, wrong: &impl Fn(String)) {
         let mut audit = Audit::of(genesis.suite, holder.clone());
         blocks(city).iter().flat_map(|(block, _)| &block.events).for_each(|event| audit.follow(event));
         let mut findings = audit.check_openings(&openings);
-        for (person, statement) in statements {
+        for (subject, statement) in statements {
             match proof::verify_statement(&statement.to_bytes(), genesis) {
-                Ok((verified, facts)) if verified.is_about(genesis.suite, person) => {
+                Ok((verified, facts)) if verified.is_about(genesis.suite, subject) => {
                     findings.extend(audit.check_statement(&verified, facts.time, &openings));
                 }
-                Ok(_) => wrong(format!("a statement of {holder} is about another person")),
+                Ok(_) => wrong(format!("a statement of {holder} is about somebody else")),
                 Err(e) => wrong(format!("a statement of {holder} does not verify: {e}")),
             }
         }

@@ -361,7 +361,7 @@ async fn begin(
             vault: department.vault.clone(),
             gateway,
             packages,
-            withholdings: vec![],
+            withholdings: city.world.withholdings(&department.id),
             letters: received,
         });
         *city.flows[i].lock().expect("no holder panics") = Some(flow);

@@ -2,7 +2,7 @@
 
 use crate::{disk::Fuse, plan::Plan};
 use crypto::{Credentials, SigningKey, VoteKeys};
-use flow::{Package, Vault, VaultFuture};
+use flow::{Package, Vault, VaultFuture, Withholding};
 use gateway::{Connector, Memory, Source, SourceError, Standard};
 use identity::Terminal;
 use model::*;
@@ -235,6 +235,13 @@ impl World {
     /// A department by its name.
     pub fn department(&self, id: &str) -> &Department {
         self.departments.iter().find(|d| d.id.as_str() == id).expect("a department of the simulation")
+    }
+
+    /// What a department withholds from its statements: the registry, checks of a statutory duty.
+    pub fn withholdings(&self, department: &DepartmentId) -> Vec<Withholding> {
+        let withholding =
+            Withholding { basis: name("duty"), ground: "law".into(), until_ms: START_MS + 86_400_000 };
+        if department.as_str() == "registry" { vec![withholding] } else { vec![] }
     }
 
     /// What the departments publish before the first case, in order.

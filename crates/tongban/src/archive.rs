@@ -8,7 +8,7 @@ use ledger::Rules;
 use serde_json::{Value, json};
 use std::{
     fs::{File, OpenOptions},
-    io::{BufReader, BufWriter, Seek as _, SeekFrom, Write as _},
+    io::{BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Take, Write as _},
     path::Path,
 };
 
@@ -45,15 +45,16 @@ fn outcome(checked: Result<Checked, ArchiveError>) -> Result<Outcome> {
     Ok(Outcome { document, problem: Some(problem) })
 }
 
-fn open(file: &Path, genesis: &Path) -> Result<Archive<BufReader<File>>> {
+/// Opens an archive, of which only the first so many bytes count.
+fn open(file: &Path, genesis: &Path, bytes: u64) -> Result<Archive<BufReader<Take<File>>>> {
     let rules = Rules::of(node::read_genesis(genesis)?);
     let input = File::open(file).with_context(|| format!("opening {}", file.display()))?;
-    Ok(Archive::open(BufReader::new(input), rules)?)
+    Ok(Archive::open(BufReader::new(input.take(bytes)), rules)?)
 }
 
-/// Checks every byte of an archive.
-pub fn fsck(file: &Path, genesis: &Path) -> Result<Outcome> {
-    let archive = match open(file, genesis) {
+/// Checks every byte of an archive, up to so many.
+pub fn fsck(file: &Path, genesis: &Path, bytes: u64) -> Result<Outcome> {
+    let archive = match open(file, genesis, bytes) {
         Ok(archive) => archive,
         Err(e) => match e.downcast::<ArchiveError>() {
             Ok(e) => return outcome(Err(e)),
@@ -68,7 +69,7 @@ pub fn fsck(file: &Path, genesis: &Path) -> Result<Outcome> {
 
 /// Checks an archive and applies every command again, in a temporary folder.
 pub fn replay(file: &Path, genesis: &Path) -> Result<Outcome> {
-    let archive = open(file, genesis)?;
+    let archive = open(file, genesis, u64::MAX)?;
     let scratch = tempfile::tempdir().context("a temporary folder for the state")?;
     let bar = bar(0, "blocks applied");
     let shown = bar.clone();
@@ -79,7 +80,6 @@ pub fn replay(file: &Path, genesis: &Path) -> Result<Outcome> {
 
 /// Where the next block goes in an archive that may exist: its height, and the offset after the last whole record.
 fn resume(file: &mut File) -> Result<(u64, u64)> {
-    use std::io::Read as _;
     let length = file.metadata()?.len();
     let begin = chain::MAGIC.len() as u64 + 32;
     let (mut height, mut offset) = (1, begin);
@@ -132,8 +132,7 @@ pub async fn export(config: &node::Config, out: &Path) -> Result<Exported> {
         file.write_all(&head)?;
         (1, head.len() as u64)
     } else {
-        use std::io::Read as _;
-        let mut found = vec![0; head.len()];
+            let mut found = vec![0; head.len()];
         file.read_exact(&mut found).ok();
         anyhow::ensure!(found == head, "{} is no archive of this ledger", out.display());
         resume(&mut file)?
@@ -199,7 +198,7 @@ pub fn restore(file: &Path, genesis: &Path, ledger: &Path) -> Result<Checked> {
         ledger.display()
     );
     std::fs::create_dir_all(ledger).with_context(|| format!("making {}", ledger.display()))?;
-    let archive = open(file, genesis)?;
+    let archive = open(file, genesis, u64::MAX)?;
     let bar = bar(0, "blocks restored");
     let shown = bar.clone();
     let restored = archive.restore(ledger.to_owned(), move |height| shown.set_position(height));
@@ -262,7 +261,7 @@ pub async fn prune(config: &Path, dry_run: bool, json: bool) -> Result<Option<St
     )?;
     let exported = export(&config, &archive).await?;
     let (file, genesis) = (archive.clone(), config.genesis.clone());
-    let checked = tokio::task::spawn_blocking(move || fsck(&file, &genesis)).await??;
+    let checked = tokio::task::spawn_blocking(move || fsck(&file, &genesis, u64::MAX)).await??;
     if let Some(problem) = checked.problem {
         if json {
             say!("{}", checked.document);

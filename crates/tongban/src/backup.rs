@@ -18,6 +18,8 @@ use std::{
 };
 
 const MANIFEST: &str = "backup.json";
+/// The folder of everything but the archive; each backup has a new one, named in its list.
+const PARTS: &str = "parts";
 const ARCHIVE: &str = "ledger.archive";
 /// Files are hashed in pieces of this length.
 const PIECE: usize = 1 << 20;
@@ -31,6 +33,10 @@ struct Manifest {
     chain_id: ChainId,
     /// The newest height of its archive.
     height: u64,
+    /// How much of the archive is this backup's; a later one, finished or not, adds to its end.
+    archive_bytes: u64,
+    /// The folder in which the files lie.
+    parts: PathBuf,
     /// When it was made, in milliseconds since 1970.
     time_ms: u64,
     files: Vec<Entry>,
@@ -40,7 +46,7 @@ struct Manifest {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
-    /// Below the backup's folder.
+    /// Below the folder of the parts.
     path: PathBuf,
     bytes: u64,
     /// SHA-256 over the SHA-256 of each mebibyte.
@@ -119,11 +125,13 @@ fn arranged(config: &Config) -> (Config, Vec<(PathBuf, PathBuf)>) {
     (arranged, parts)
 }
 
-/// Makes a backup of a running node, or brings an earlier one in the same folder up to date.
+/// Makes a backup of a running node, or brings an earlier one in the same folder up to date. Until the new one is whole the
+/// earlier one stays what it was.
 pub async fn backup(config: &Path, out: &Path, json: bool) -> Result<()> {
     let config = Config::read(config)?;
     let chain_id = crypto::chain_id(&node::read_genesis(&config.genesis)?);
     std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
+    let is_ours = |name: &str| name.starts_with(ARCHIVE) || name.starts_with(PARTS) || name.starts_with(MANIFEST);
     if out.join(MANIFEST).exists() {
         let earlier = manifest(out)?;
         if (&earlier.department, earlier.chain_id) != (&config.department, chain_id) {
@@ -133,63 +141,53 @@ pub async fn backup(config: &Path, out: &Path, json: bool) -> Result<()> {
                 earlier.department
             );
         }
-        // until it is whole again, it is none
-        std::fs::remove_file(out.join(MANIFEST))?;
-    } else if std::fs::read_dir(out)?.any(|e| e.is_ok_and(|e| e.file_name() != ARCHIVE)) {
+    } else if std::fs::read_dir(out)?.flatten().any(|e| !is_ours(&e.file_name().to_string_lossy())) {
         bail!("{} is not empty and holds no backup: choose another folder", out.display());
     }
     let exported = archive::export(&config, &out.join(ARCHIVE)).await?;
-    let (arranged, parts) = arranged(&config);
-    for (_, to) in &parts {
-        let to = out.join(to);
-        if to.is_dir() {
-            std::fs::remove_dir_all(&to)?;
-        }
-    }
-    for (from, to) in parts {
-        copy(&from, &out.join(to))?;
-    }
-    let vault = out.join("vault.db");
-    if vault.exists() {
-        std::fs::remove_file(&vault)?;
-    }
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&config.vault);
-    let mut connection = <sqlx::SqliteConnection as sqlx::Connection>::connect_with(&options)
-        .await
-        .with_context(|| format!("opening the vault {}", config.vault.display()))?;
-    sqlx::query("VACUUM INTO ?")
-        .bind(vault.to_str().context("the folder's name is text")?.to_owned())
-        .execute(&mut connection)
-        .await
-        .context("copying the vault")?;
-    sqlx::Connection::close(connection).await?;
-    std::fs::write(out.join("node.toml"), toml::to_string_pretty(&arranged)?)?;
-
-    let mut names = Vec::new();
-    files_below(out, Path::new(""), &mut names)?;
-    let mut files = Vec::new();
-    // the archive proves itself, and grows
-    let own = [ARCHIVE.to_owned(), format!("{ARCHIVE}.index")];
-    for path in names.into_iter().filter(|p| !own.iter().any(|own| p == Path::new(own))) {
-        let (bytes, hash) = hash(&out.join(&path))?;
-        files.push(Entry { path, bytes, hash });
-    }
     let time_ms = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |d| d.as_millis() as u64);
+    let name = PathBuf::from(format!("{PARTS}-{time_ms}"));
+    let parts = out.join(&name);
+    std::fs::create_dir(&parts).with_context(|| format!("making {}", parts.display()))?;
+    let (arranged, copies) = arranged(&config);
+    for (from, to) in copies {
+        copy(&from, &parts.join(to))?;
+    }
+    copy_vault(&config.vault, &parts.join("vault.db")).await?;
+    std::fs::write(parts.join("node.toml"), toml::to_string_pretty(&arranged)?)?;
+
+    let mut names = Vec::new();
+    files_below(&parts, Path::new(""), &mut names)?;
+    let mut files = Vec::new();
+    for path in names {
+        let (bytes, hash) = hash(&parts.join(&path))?;
+        files.push(Entry { path, bytes, hash });
+    }
     let count = files.len();
     let made = Manifest {
         format: 1,
         department: config.department,
         chain_id,
         height: exported.height,
+        archive_bytes: exported.bytes,
+        parts: name.clone(),
         time_ms,
         files,
     };
     let partial = out.join("backup.json.partial");
     std::fs::write(&partial, serde_json::to_vec_pretty(&made)?)?;
     File::open(&partial)?.sync_all()?;
+    // from here on the new one is the backup
     std::fs::rename(&partial, out.join(MANIFEST))?;
+    File::open(out)?.sync_all()?;
+    for entry in std::fs::read_dir(out)?.flatten() {
+        let old = entry.file_name().to_string_lossy().starts_with(PARTS) && *entry.file_name() != *name;
+        if old {
+            std::fs::remove_dir_all(entry.path()).with_context(|| format!("removing {}", entry.path().display()))?;
+        }
+    }
     let bytes = archive::bytes_of(out);
     if json {
         say!(
@@ -209,6 +207,21 @@ pub async fn backup(config: &Path, out: &Path, json: bool) -> Result<()> {
     Ok(())
 }
 
+/// Copies a vault that is in use, whole as of one moment.
+async fn copy_vault(from: &Path, to: &Path) -> Result<()> {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(from);
+    let mut connection = <sqlx::SqliteConnection as sqlx::Connection>::connect_with(&options)
+        .await
+        .with_context(|| format!("opening the vault {}", from.display()))?;
+    sqlx::query("VACUUM INTO ?")
+        .bind(to.to_str().context("the folder's name is text")?.to_owned())
+        .execute(&mut connection)
+        .await
+        .context("copying the vault")?;
+    sqlx::Connection::close(connection).await?;
+    File::open(to)?.sync_all().context("copying the vault")
+}
+
 fn manifest(backup: &Path) -> Result<Manifest> {
     let file = backup.join(MANIFEST);
     let text = std::fs::read(&file)
@@ -216,7 +229,7 @@ fn manifest(backup: &Path) -> Result<Manifest> {
     let manifest: Manifest = serde_json::from_slice(&text)
         .with_context(|| format!("{} is no list of a backup", file.display()))?;
     let inside = |path: &Path| path.components().all(|c| matches!(c, Component::Normal(_)));
-    if manifest.format != 1 || !manifest.files.iter().all(|f| inside(&f.path)) {
+    if manifest.format != 1 || !inside(&manifest.parts) || !manifest.files.iter().all(|f| inside(&f.path)) {
         bail!("{} is no list of a backup of format 1", file.display());
     }
     Ok(manifest)
@@ -224,7 +237,8 @@ fn manifest(backup: &Path) -> Result<Manifest> {
 
 /// What is missing or damaged in a backup.
 fn damage(backup: &Path, manifest: &Manifest) -> Vec<String> {
-    let wrong = |entry: &Entry| match hash(&backup.join(&entry.path)) {
+    let parts = backup.join(&manifest.parts);
+    let wrong = |entry: &Entry| match hash(&parts.join(&entry.path)) {
         Ok(found) if found == (entry.bytes, entry.hash) => None,
         Ok(_) => Some(format!("{} was changed", entry.path.display())),
         Err(e) => Some(format!("{}: {e:#}", entry.path.display())),
@@ -243,9 +257,12 @@ pub fn restore(backup: &Path, out: &Path, dry_run: bool, json: bool) -> Result<O
             out.display()
         );
     }
-    let (file, genesis) = (backup.join(ARCHIVE), backup.join("genesis.json"));
+    let (file, parts) = (backup.join(ARCHIVE), backup.join(&manifest.parts));
     if problems.is_empty() {
-        problems.extend(archive::fsck(&file, &genesis)?.problem);
+        let checked = archive::fsck(&file, &parts.join("genesis.json"), manifest.archive_bytes)?;
+        let short = checked.problem.is_none() && checked.document["height"] != manifest.height;
+        problems.extend(checked.problem);
+        problems.extend(short.then(|| format!("{ARCHIVE} ends before block {}", manifest.height)));
     }
     if !problems.is_empty() {
         if json {
@@ -253,13 +270,9 @@ pub fn restore(backup: &Path, out: &Path, dry_run: bool, json: bool) -> Result<O
         }
         return Ok(Some(format!("the backup is damaged, and nothing was restored: {}", problems.join("; "))));
     }
-    if !dry_run {
-        std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
-        for entry in &manifest.files {
-            copy(&backup.join(&entry.path), &out.join(&entry.path))?;
-        }
-        copy(&file, &out.join(ARCHIVE))?;
-        archive::restore(&file, &genesis, &out.join("ledger"))?;
+    if !dry_run && let Err(e) = unpack(backup, &manifest, out) {
+        std::fs::remove_dir_all(out).with_context(|| format!("removing {}", out.display()))?;
+        return Err(e.context("nothing was restored"));
     }
     if json {
         let document = json!({
@@ -275,4 +288,17 @@ pub fn restore(backup: &Path, out: &Path, dry_run: bool, json: bool) -> Result<O
         say!("A validator votes again from the next epoch on.");
     }
     Ok(None)
+}
+
+fn unpack(backup: &Path, manifest: &Manifest, out: &Path) -> Result<()> {
+    std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
+    let parts = backup.join(&manifest.parts);
+    for entry in &manifest.files {
+        copy(&parts.join(&entry.path), &out.join(&entry.path))?;
+    }
+    let file = out.join(ARCHIVE);
+    copy(&backup.join(ARCHIVE), &file)?;
+    File::options().write(true).open(&file)?.set_len(manifest.archive_bytes)?;
+    archive::restore(&file, &out.join("genesis.json"), &out.join("ledger"))?;
+    Ok(())
 }

@@ -673,6 +673,16 @@ async fn a_pruned_node_and_one_from_a_backup_know_all_they_knew(
     let (code, second) = backup();
     assert_eq!(code, Some(0), "{second}");
     assert!(second["new_blocks"].as_u64() < first["new_blocks"].as_u64());
+    // one that is interrupted leaves the one before as it was
+    let list = std::fs::read(out.join("backup.json")).unwrap();
+    let other = home.join("other.toml");
+    std::fs::write(&other, std::fs::read_to_string(&file).unwrap().replace("vault.db", "lost.db")).unwrap();
+    let (code, answer) =
+        tongban(&["backup", "--json", "--config", other.to_str().unwrap(), "--out", out.to_str().unwrap()]);
+    assert_eq!(code, Some(2), "there is no vault to copy: {answer}");
+    assert_eq!(std::fs::read(out.join("backup.json")).unwrap(), list);
+    let mut file = std::fs::File::options().append(true).open(out.join("ledger.archive")).unwrap();
+    std::io::Write::write_all(&mut file, &[200, 0, 0, 0, 1]).unwrap();
     let restore = |more: &[&str]| {
         tongban(
             &[&["restore", out.to_str().unwrap(), "--json", "--out", home.to_str().unwrap()], more].concat(),
@@ -682,7 +692,8 @@ async fn a_pruned_node_and_one_from_a_backup_know_all_they_knew(
     processes.kill("bureau");
     let lost = scratch.join("lost");
     std::fs::rename(&home, &lost).unwrap();
-    let keys = out.join("keys");
+    let list: Value = serde_json::from_slice(&list).unwrap();
+    let keys = out.join(list["parts"].as_str().unwrap()).join("keys");
     let whole = std::fs::read(&keys).unwrap();
     let mut changed = whole.clone();
     changed[20] ^= 1;
