@@ -14,13 +14,14 @@ use std::{
 
 /// Packages the tests use beyond Rust and a C compiler: a browser to walk the pages, Node.js to run the page's receipt
 /// verifier, and what makes networks of their own and loses packets in them.
-const PACKAGES: [(&str, &str); 6] = [
+const PACKAGES: [(&str, &str); 7] = [
     ("chromium", "chromium"),
     ("chromedriver", "chromium-driver"),
     ("node", "nodejs"),
     ("fc-list", "fonts-noto-cjk"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
+    ("kill", "procps"),
 ];
 
 /// Who may import whom, by crate; a path down the list of DESIGN.md's section 4.

@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, time::Duration};
 /// How long a consent serves: thirty days.
 const CONSENT_LIFETIME_MS: u64 = 30 * 24 * 3_600_000;
 /// How long the API waits for the ledger.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A person as the form names them.
 #[derive(Clone, Debug, Serialize, Deserialize)]

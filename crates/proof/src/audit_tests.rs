@@ -42,10 +42,18 @@ impl Scene {
     fn event(&mut self, signer: &str, body: Body, fact: Fact) -> CommandId {
         self.height += 1;
         let id = CommandId([self.height as u8; 32]);
-        let command = Command { chain: ChainId([9; 32]), signer: name(signer), nonce: 0, expires_ms: 0, body };
+        let command =
+            Command { chain: ChainId([9; 32]), signer: name(signer), nonce: 0, expires_ms: 0, body };
         let (height, time_ms) = (self.height, self.height * 1000);
         let command = SignedCommand { suite: SUITE, command, signature: [0; 64] };
-        self.audit.follow(&Event { height, index: 0, time_ms, id, command, outcome: Outcome::Accepted(fact) });
+        self.audit.follow(&Event {
+            height,
+            index: 0,
+            time_ms,
+            id,
+            command,
+            outcome: Outcome::Accepted(fact),
+        });
         id
     }
 
@@ -98,9 +106,11 @@ impl Scene {
     fn findings(&mut self, answers: &[StatedAnswer], withheld: &[u64]) -> Vec<Finding> {
         let salt = Salt::random();
         let ground = Opening::fresh("ground", "a statute".to_owned());
-        let withheld = withheld
-            .iter()
-            .map(|count| Withheld { count: *count, ground: ground.commitment(SUITE), until_ms: 50_000 });
+        let withheld = withheld.iter().map(|count| Withheld {
+            count: *count,
+            ground: ground.commitment(SUITE),
+            until_ms: 50_000,
+        });
         let stated = Stated {
             holder: name("police"),
             person: person_commitment(SUITE, &salt, PERSON),

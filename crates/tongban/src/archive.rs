@@ -132,7 +132,7 @@ pub async fn export(config: &node::Config, out: &Path) -> Result<Exported> {
         file.write_all(&head)?;
         (1, head.len() as u64)
     } else {
-            let mut found = vec![0; head.len()];
+        let mut found = vec![0; head.len()];
         file.read_exact(&mut found).ok();
         anyhow::ensure!(found == head, "{} is no archive of this ledger", out.display());
         resume(&mut file)?
@@ -277,7 +277,7 @@ pub async fn prune(config: &Path, dry_run: bool, json: bool) -> Result<Option<St
     let below = pruned["below"].as_u64().context("the node says what it prunes")?;
     // the engine removes whole files of 1,024 blocks, at its own pace
     let mut after = bytes_of(&config.ledger);
-    for _ in 0..if dry_run { 0 } else { 20 } {
+    for _ in 0..if dry_run { 0 } else { 100 } {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         after = bytes_of(&config.ledger);
         if after < before {

@@ -131,7 +131,8 @@ pub async fn backup(config: &Path, out: &Path, json: bool) -> Result<()> {
     let config = Config::read(config)?;
     let chain_id = crypto::chain_id(&node::read_genesis(&config.genesis)?);
     std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
-    let is_ours = |name: &str| name.starts_with(ARCHIVE) || name.starts_with(PARTS) || name.starts_with(MANIFEST);
+    let is_ours =
+        |name: &str| name.starts_with(ARCHIVE) || name.starts_with(PARTS) || name.starts_with(MANIFEST);
     if out.join(MANIFEST).exists() {
         let earlier = manifest(out)?;
         if (&earlier.department, earlier.chain_id) != (&config.department, chain_id) {
@@ -185,7 +186,8 @@ pub async fn backup(config: &Path, out: &Path, json: bool) -> Result<()> {
     for entry in std::fs::read_dir(out)?.flatten() {
         let old = entry.file_name().to_string_lossy().starts_with(PARTS) && *entry.file_name() != *name;
         if old {
-            std::fs::remove_dir_all(entry.path()).with_context(|| format!("removing {}", entry.path().display()))?;
+            std::fs::remove_dir_all(entry.path())
+                .with_context(|| format!("removing {}", entry.path().display()))?;
         }
     }
     let bytes = archive::bytes_of(out);

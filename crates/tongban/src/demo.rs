@@ -19,7 +19,10 @@ use std::{
     collections::BTreeMap,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering::SeqCst},
+    },
     time::{Duration, Instant},
 };
 use tokio::sync::{Mutex, Semaphore};
@@ -126,14 +129,16 @@ fn now_ms() -> u64 {
 }
 
 /// Addresses that are free now, below the range (32768 and up) that outgoing connections take their ports from: one of
-/// those could be taken between this call and its use.
+/// those could be taken between this call and its use. This process gets each once, and others that start beside it get others.
 pub fn free_addresses(n: usize) -> Result<Vec<SocketAddr>> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = (std::process::id() % 200) as u16 * 100;
     let mut listeners = Vec::with_capacity(n);
-    for _ in 0..10_000 {
+    for _ in 0..20_000 {
         if listeners.len() == n {
             break;
         }
-        let port = 12_000 + u16::from_le_bytes(crypto::random()) % 20_000;
+        let port = 12_000 + (base + NEXT.fetch_add(1, SeqCst) % 20_000) % 20_000;
         listeners.extend(TcpListener::bind(("127.0.0.1", port)));
     }
     anyhow::ensure!(listeners.len() == n, "there are not enough free ports on this machine");

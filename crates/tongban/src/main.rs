@@ -429,7 +429,8 @@ async fn run(command: Command) -> Result<()> {
             archive::export_and_say(&config, &out, json).await
         }
         Command::Ledger { command: LedgerCommand::Fsck { archive: file, genesis, json } } => {
-            let done = tokio::task::spawn_blocking(move || archive::fsck(&file, &genesis, u64::MAX)).await??;
+            let done =
+                tokio::task::spawn_blocking(move || archive::fsck(&file, &genesis, u64::MAX)).await??;
             archived(done, json)
         }
         Command::Ledger { command: LedgerCommand::Replay { archive: file, genesis, json } } => {

@@ -74,7 +74,7 @@ impl Browser {
         loop {
             match self.post("/element", json!({ "using": "xpath", "value": xpath })).await {
                 Ok(found) => return Ok(found[ELEMENT].as_str().unwrap_or_default().to_owned()),
-                Err(e) if begun.elapsed() > Duration::from_secs(20) => {
+                Err(e) if begun.elapsed() > Duration::from_secs(60) => {
                     let text = self.body().await.unwrap_or_default();
                     return Err(e.context(format!("looking for {xpath} on: {text}")));
                 }
@@ -125,7 +125,7 @@ fn installed(program: &str) -> bool {
 async fn up(url: &str) -> Result<()> {
     let begun = Instant::now();
     while reqwest::get(url).await.is_err() {
-        if begun.elapsed() > Duration::from_secs(60) {
+        if begun.elapsed() > Duration::from_secs(120) {
             bail!("{url} did not come up");
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -162,7 +162,7 @@ async fn a_house_is_transferred_on_the_pages() -> Result<()> {
     up(&format!("http://127.0.0.1:{driver}/status")).await?;
     let begun = Instant::now();
     while !data.join("receipts").read_dir().is_ok_and(|mut d| d.next().is_some()) {
-        anyhow::ensure!(begun.elapsed() < Duration::from_secs(60), "the demo ran its first case");
+        anyhow::ensure!(begun.elapsed() < Duration::from_secs(120), "the demo ran its first case");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let browser =

@@ -8,7 +8,10 @@ use model::*;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering::SeqCst},
+    },
     time::Duration,
 };
 use tokio::sync::mpsc;
@@ -102,6 +105,15 @@ impl Department {
         encode(&signed(&self.own.keys.command, command)).into()
     }
 
+    /// Stops its node; when this returns, its port is free.
+    pub async fn stop(&self, chain: &Chain) {
+        chain.stop();
+        chain.stopped().await;
+        while std::net::TcpListener::bind(self.listen).is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     pub fn anchor(&self, rules: &Rules, nonce: u64) -> bytes::Bytes {
         self.command(rules, nonce, Body::Anchor(Anchor { topic: "test".parse().unwrap(), data: vec![7; 64] }))
     }
@@ -129,7 +141,10 @@ pub fn now_ms() -> u64 {
 
 /// A port below the range that outgoing connections take theirs from.
 pub fn free_address() -> SocketAddr {
-    let port = || 12_000 + u16::from_le_bytes(crypto::random()) % 20_000;
+    // no two of this process are the same, nor those of two processes that start together
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = 12_000 + (std::process::id() % 200) as u16 * 100;
+    let port = || base + NEXT.fetch_add(1, SeqCst) % 100;
     let bound = std::iter::repeat_with(port).find_map(|p| std::net::TcpListener::bind(("127.0.0.1", p)).ok());
     bound.unwrap().local_addr().unwrap()
 }

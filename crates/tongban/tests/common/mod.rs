@@ -7,7 +7,9 @@ use std::{
 };
 
 fn files_under(dir: &Path, into: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+    // a running node drops files it no longer needs
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
         match entry.file_type().unwrap().is_dir() {
             true => files_under(&entry.path(), into),
             false => into.push(entry.path()),

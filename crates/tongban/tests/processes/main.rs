@@ -1,9 +1,12 @@
 //! A consortium of separate processes: killed validators lose nothing and fork nothing.
 
+#[path = "../common/mod.rs"]
+mod common;
+mod keeping;
+
 use anyhow::Result;
 use bytes::{BufMut as _, BytesMut};
-mod common;
-
+use keeping::a_pruned_node_and_one_from_a_backup_know_all_they_knew;
 use model::*;
 use node::Config;
 use serde_json::Value;
@@ -134,10 +137,9 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
     }
     let bureau: DepartmentId = "bureau".parse().unwrap();
     let bureau = Client::new(config(&dir, &bureau).http, config(&dir, &bureau).api_token.as_deref().unwrap());
-    let begun = Instant::now();
-    while bureau.get_bytes("/readyz").await.is_err() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "the consortium came up");
-        tokio::time::sleep(Duration::from_millis(200)).await;
+    ready(&bureau).await;
+    for id in made.keys.keys() {
+        ready(&Client::new(config(&dir, id).http, "")).await;
     }
     let door = demo::door(&city, Suite::International);
     let resources = made.keys.keys().flat_map(|id| {
@@ -162,12 +164,20 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
 
     // the second dies: no block becomes final, and no case advances
     processes.kill("police");
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let (stopped_at, before) = (height(&bureau).await, ended(&tasks));
+    // what was under way may still end; then everything stands, where idle blocks would come every second
+    let begun = Instant::now();
+    let (stopped_at, before) = loop {
+        let at = (height(&bureau).await, ended(&tasks));
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        if at == (height(&bureau).await, ended(&tasks)) {
+            break at;
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(40),
+            "two of four make no block final, and no case advances"
+        );
+    };
     assert!(before < CASES - 20, "it is still in the middle: {before}");
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    assert_eq!(height(&bureau).await, stopped_at, "two of four make no block final");
-    assert_eq!(ended(&tasks), before, "and no case advances");
 
     // one returns: everything that waited is done
     processes.start(&"police".parse().unwrap());
@@ -185,7 +195,7 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
         let client = Client::new(config(&dir, &id.parse().unwrap()).http, "");
         let begun = Instant::now();
         while client.get::<Value>(&format!("/api/v1/blocks/{tip}")).await.is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{id} catches up");
+            assert!(begun.elapsed() < Duration::from_secs(180), "{id} catches up");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         for height in (1..=tip).step_by(7).chain([stopped_at, stopped_at + 1, tip]) {
@@ -268,15 +278,18 @@ fn what_a_node_needs_is_looked_at(dir: &Path) {
     let (code, report) = look("police");
     assert_eq!(code, Some(0), "{report}");
     assert!(report["checks"].as_array().unwrap().len() >= 9, "{report}");
-    let votes = node_dir(dir, &"police".parse().unwrap()).join("votes");
-    let away = votes.with_file_name("votes-away");
-    std::fs::rename(&votes, &away).unwrap();
-    let (code, report) = look("police");
+    // its running node goes on with the right ones
+    let toml = std::fs::read_to_string(config("police")).unwrap();
+    let elsewhere = config("police").replace("node.toml", "elsewhere.toml");
+    std::fs::write(
+        &elsewhere,
+        format!("votes = \"votes-elsewhere\"\n{}", toml.replace("votes = ", "# votes = ")),
+    )
+    .unwrap();
+    let (code, report) = tongban(&["doctor", "--json", "--config", &elsewhere]);
     assert_eq!(code, Some(1));
     let failed = report["checks"].as_array().unwrap().iter().find(|c| c["status"] == "failed").unwrap();
     assert_eq!(failed["name"], "vote key");
-    let _ = std::fs::remove_dir_all(&votes);
-    std::fs::rename(&away, &votes).unwrap();
     let twice = Command::new(env!("CARGO_BIN_EXE_tongban"))
         .args(["node", "--config", &config("police")])
         .env("TONGBAN_PASSPHRASE", demo::PASSPHRASE)
@@ -371,7 +384,7 @@ async fn a_department_joins_and_another_leaves(dir: &Path, processes: &mut Proce
         if status["votes"] == true && status["departments"].as_array().is_some_and(|d| d.len() == 12) {
             break;
         }
-        assert!(begun.elapsed() < Duration::from_secs(120), "the newcomer votes: {status}");
+        assert!(begun.elapsed() < Duration::from_secs(300), "the newcomer votes: {status}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let config = of("tax", "node.toml");
@@ -402,8 +415,11 @@ async fn a_department_joins_and_another_leaves(dir: &Path, processes: &mut Proce
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     // and is back, so that whole cases can run: nothing else of the ledger has changed for it
-    let (_, listed) = tongban(&["department", "list", "--json", "--config", &config]);
-    assert!(listed["roster"]["members"].as_array().unwrap().iter().all(|m| m["id"] != "water"));
+    let gone = || {
+        let (_, listed) = tongban(&["department", "list", "--json", "--config", &config]);
+        listed["roster"]["members"].as_array().unwrap().iter().all(|m| m["id"] != "water")
+    };
+    when(gone).await;
     assert!(height(bureau).await > begun_at + EPOCH_BLOCKS);
     let returned = water_returns(dir, &of);
     let (code, proposed) = add(returned.to_str().unwrap(), &officer("tax", "system"), &[]);
@@ -610,147 +626,10 @@ fn a_holder_states_and_is_held_to_it(dir: &Path, sales: &[Sale], archive: &Path,
     assert_eq!(check("tax", &auditor).0, Some(2));
 }
 
-/// The bureau's node prunes its ledger and starts again; then its machine is lost, and one made from its backup goes on. Both
-/// prove what was proved before. A validator's lost ledger is restored from an archive.
-async fn a_pruned_node_and_one_from_a_backup_know_all_they_knew(
-    dir: &Path,
-    processes: &mut Processes,
-    reports: &[demo::CaseReport],
-    scratch: &Path,
-) {
-    let home = node_dir(dir, &"bureau".parse().unwrap());
-    let file = home.join("node.toml");
-    let (toml, out) = (file.to_str().unwrap(), scratch.join("backup"));
-    let prune = |more: &[&str]| tongban(&[&["ledger", "prune", "--json", "--config", toml], more].concat());
-    let (code, answer) = prune(&[]);
-    assert_eq!(code, Some(2));
-    assert!(
-        answer["error"]["message"].as_str().unwrap().contains("archive = \"ledger.archive\""),
-        "{answer}"
-    );
-
-    let before = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, format!("archive = \"ledger.archive\"\n{before}")).unwrap();
-    again(processes, dir, "bureau").await;
-    let bureau = config(dir, &"bureau".parse().unwrap());
-    let bureau = Client::new(bureau.http, bureau.api_token.as_deref().unwrap());
-    let (code, would) = prune(&["--dry-run"]);
-    assert_eq!(code, Some(0), "{would}");
-    assert!(would["ledger_bytes"]["after"].as_u64() >= would["ledger_bytes"]["before"].as_u64(), "{would}");
-    let (code, pruned) = prune(&[]);
-    assert_eq!(code, Some(0), "{pruned}");
-    assert!(pruned["below"].as_u64().unwrap() > 1_024, "whole files are there to be pruned: {pruned}");
-    let bytes = |at: &str| pruned["ledger_bytes"][at].as_u64().unwrap();
-    assert!(bytes("after") < bytes("before"), "{pruned}");
-    proves_what_it_proved(dir, &bureau, reports).await;
-    again(processes, dir, "bureau").await;
-    proves_what_it_proved(dir, &bureau, reports).await;
-
-    // without its archive a pruned node does not pretend
-    processes.kill("bureau");
-    let (archive, away) = (home.join("ledger.archive"), home.join("away.archive"));
-    std::fs::rename(&archive, &away).unwrap();
-    processes.start(&"bureau".parse().unwrap());
-    let mut child = processes.children.remove(&"bureau".parse::<DepartmentId>().unwrap()).unwrap();
-    let begun = Instant::now();
-    let status = loop {
-        match child.try_wait().unwrap() {
-            Some(status) => break status,
-            None => assert!(begun.elapsed() < Duration::from_secs(60), "it stops"),
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    };
-    assert!(!status.success());
-    assert!(std::fs::read_to_string(home.join("log")).unwrap().contains("put the archive back"));
-    std::fs::rename(&away, &archive).unwrap();
-    processes.start(&"bureau".parse().unwrap());
-    ready(&bureau).await;
-
-    // a backup of the running node, twice into one folder; then the machine is lost
-    let backup = || tongban(&["backup", "--json", "--config", toml, "--out", out.to_str().unwrap()]);
-    let (code, first) = backup();
-    assert_eq!(code, Some(0), "{first}");
-    let (code, second) = backup();
-    assert_eq!(code, Some(0), "{second}");
-    assert!(second["new_blocks"].as_u64() < first["new_blocks"].as_u64());
-    // one that is interrupted leaves the one before as it was
-    let list = std::fs::read(out.join("backup.json")).unwrap();
-    let other = home.join("other.toml");
-    std::fs::write(&other, std::fs::read_to_string(&file).unwrap().replace("vault.db", "lost.db")).unwrap();
-    let (code, answer) =
-        tongban(&["backup", "--json", "--config", other.to_str().unwrap(), "--out", out.to_str().unwrap()]);
-    assert_eq!(code, Some(2), "there is no vault to copy: {answer}");
-    assert_eq!(std::fs::read(out.join("backup.json")).unwrap(), list);
-    let mut file = std::fs::File::options().append(true).open(out.join("ledger.archive")).unwrap();
-    std::io::Write::write_all(&mut file, &[200, 0, 0, 0, 1]).unwrap();
-    let restore = |more: &[&str]| {
-        tongban(
-            &[&["restore", out.to_str().unwrap(), "--json", "--out", home.to_str().unwrap()], more].concat(),
-        )
-    };
-    assert_eq!(restore(&[]).0, Some(2), "never over what is there");
-    processes.kill("bureau");
-    let lost = scratch.join("lost");
-    std::fs::rename(&home, &lost).unwrap();
-    let list: Value = serde_json::from_slice(&list).unwrap();
-    let keys = out.join(list["parts"].as_str().unwrap()).join("keys");
-    let whole = std::fs::read(&keys).unwrap();
-    let mut changed = whole.clone();
-    changed[20] ^= 1;
-    std::fs::write(&keys, changed).unwrap();
-    let (code, answer) = restore(&[]);
-    assert_eq!((code, home.exists()), (Some(1), false), "{answer}");
-    assert_eq!(answer["problems"][0], "keys was changed");
-    std::fs::write(&keys, whole).unwrap();
-    assert_eq!((restore(&["--dry-run"]).0, home.exists()), (Some(0), false));
-    let (code, answer) = restore(&[]);
-    assert_eq!(code, Some(0), "{answer}");
-    processes.start(&"bureau".parse().unwrap());
-    ready(&bureau).await;
-    proves_what_it_proved(dir, &bureau, reports).await;
-
-    // a validator's ledger is lost, and comes back from an archive; its votes do not, so it does not vote yet
-    let audit = node_dir(dir, &"audit".parse().unwrap());
-    processes.kill("audit");
-    std::fs::remove_dir_all(audit.join("ledger")).unwrap();
-    let (archive, toml) = (out.join("ledger.archive"), audit.join("node.toml"));
-    let restore = |archive: &Path| {
-        tongban(&[
-            "ledger",
-            "restore",
-            archive.to_str().unwrap(),
-            "--json",
-            "--config",
-            toml.to_str().unwrap(),
-        ])
-    };
-    let mut bytes = std::fs::read(&archive).unwrap();
-    let at = bytes.len() / 2;
-    bytes[at] ^= 1;
-    let damaged = scratch.join("damaged.archive");
-    std::fs::write(&damaged, bytes).unwrap();
-    let (code, answer) = restore(&damaged);
-    assert_eq!(code, Some(1), "{answer}");
-    let (code, answer) = restore(&archive);
-    assert_eq!(code, Some(0), "{answer}");
-    assert_eq!(restore(&archive).0, Some(2), "never over what is there");
-    processes.start(&"audit".parse().unwrap());
-    let client = Client::new(config(dir, &"audit".parse().unwrap()).http, "");
-    ready(&client).await;
-    let tip = height(&bureau).await;
-    let begun = Instant::now();
-    while height(&client).await < tip {
-        assert!(begun.elapsed() < Duration::from_secs(60), "it catches up");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    let status: Value = client.get("/api/v1/status").await.unwrap();
-    assert_eq!(status["votes"], false, "it forgot its votes: {status}");
-}
-
 async fn ready(client: &Client) {
     let begun = Instant::now();
     while client.get_bytes("/readyz").await.is_err() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "the node came up");
+        assert!(begun.elapsed() < Duration::from_secs(120), "the node came up");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
@@ -762,29 +641,6 @@ async fn again(processes: &mut Processes, dir: &Path, id: &str) {
     processes.start(&id);
     let config = config(dir, &id);
     ready(&Client::new(config.http, "")).await;
-}
-
-/// The first blocks are there, and old cases' receipts are made anew and hold.
-async fn proves_what_it_proved(dir: &Path, bureau: &Client, reports: &[demo::CaseReport]) {
-    let genesis = node::read_genesis(&dir.join("genesis.json")).unwrap();
-    let first: Value = bureau.get("/api/v1/blocks/1").await.unwrap();
-    assert_eq!(first["height"], 1);
-    for report in reports.iter().step_by(33) {
-        let path = format!("/api/v1/cases/{}/receipts", report.id);
-        let begun = Instant::now();
-        // after a start the case is known once the past was folded in
-        let names = loop {
-            match bureau.get::<Vec<String>>(&path).await {
-                Ok(names) if names.len() == report.receipts.len() => break names,
-                other => assert!(begun.elapsed() < Duration::from_secs(60), "{other:?}"),
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        };
-        for name in names {
-            let receipt = bureau.get_bytes(&format!("{path}/{name}")).await.unwrap();
-            proof::verify(&receipt, &genesis).unwrap();
-        }
-    }
 }
 
 /// The buyer pays the tax, asks to go on, and signs nothing again; the first call and decision stay on record.
@@ -807,7 +663,7 @@ async fn a_parked_case_goes_on(dir: &Path, driver: &Driver, city: &City, bureau:
         if case["outcome"] == "closed" {
             break case;
         }
-        assert!(begun.elapsed() < Duration::from_secs(30), "{case}");
+        assert!(begun.elapsed() < Duration::from_secs(120), "{case}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     let names: Vec<String> = bureau.get(&format!("{path}/receipts")).await.unwrap();
