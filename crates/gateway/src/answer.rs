@@ -1,19 +1,34 @@
 //! Running declared queries, predicates and actions for one subject.
 
 use crate::{
-    compile::{CompiledPredicate, Compiler, Problem, Read, Resolved},
-    declare::{Action, Connector, Standard, StatementKind, Test},
+    compile::{
+        CompiledPredicate, CompiledQuery, CompiledTest, Compiler, Lookup, Parameters, Problem, ROWS_MAX, Read,
+        Resolved, SCAN_MAX, Schema, With, schema,
+    },
+    declare::{Action, Connector, Rows, Standard, StatementKind, Take, Test},
+    rule::Row,
     source::{Source, SourceError, Write, Written},
-    transform::{Stored, check, to_standard, to_stored},
+    transform::{Stored, check, normal, read_cell, stored_forms, to_stored},
 };
 use model::{FieldId, OperationId, Resource, ResourceId, Suite, What};
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, RwLock},
+};
 
 /// A gateway on one department's database.
 pub struct Gateway<S> {
     connector: Connector,
+    standard: Standard,
     source: S,
-    queries: BTreeMap<ResourceId, Read>,
+    first: Schema,
+    serving: RwLock<Arc<Serving>>,
+}
+
+/// What is answered at the moment, and what is not.
+#[derive(Default)]
+struct Serving {
+    queries: BTreeMap<ResourceId, CompiledQuery>,
     predicates: BTreeMap<(ResourceId, FieldId), CompiledPredicate>,
     actions: BTreeMap<OperationId, CompiledAction>,
     problems: Vec<Problem>,
@@ -24,6 +39,9 @@ struct CompiledAction {
     /// For each statement: its table, then columns by name.
     columns: Vec<(String, BTreeMap<FieldId, Resolved>)>,
 }
+
+/// The most distinct values of a column that its code list is compared with.
+const CODES_MAX: u64 = 1_000;
 
 /// Named values in the order asked.
 pub type Answered = Vec<(FieldId, String)>;
@@ -84,51 +102,87 @@ pub struct Checked {
 impl<S: Source> Gateway<S> {
     /// Compiles a department's files against its database. Problems close only what they name.
     pub async fn open(connector: Connector, standard: &Standard, source: S) -> Result<Self, SourceError> {
-        let compiler = Compiler::new(&connector, standard, &source).await?;
-        let mut problems = Vec::new();
-        let mut queries = BTreeMap::new();
-        for query in &connector.queries {
-            match compiler.query(query) {
-                Ok(read) => drop(queries.insert(query.resource.clone(), read)),
-                Err(message) => problems.push(Problem { at: format!("query {}", query.resource), message }),
-            }
-        }
-        let mut predicates = BTreeMap::new();
-        for predicate in &connector.predicates {
-            match compiler.predicate(predicate) {
-                Ok(compiled) => {
-                    predicates.insert((predicate.resource.clone(), predicate.id.clone()), compiled);
+        let first = schema(&connector, &source).await?;
+        let serving = RwLock::default();
+        let gateway = Self { connector, standard: standard.clone(), source, first, serving };
+        gateway.refresh().await?;
+        Ok(gateway)
+    }
+
+    /// Looks at the database again: what no longer fits is closed, what fits again serves again. Says what changed.
+    pub async fn refresh(&self) -> Result<Vec<Problem>, SourceError> {
+        self.source.refresh().await?;
+        let schema = schema(&self.connector, &self.source).await?;
+        let strange = self.strange_codes(&schema).await;
+        let compiler = Compiler {
+            connector: &self.connector,
+            standard: &self.standard,
+            schema: &schema,
+            first: Some(&self.first),
+            strange: &strange,
+        };
+        let mut serving = Serving::compile(&compiler);
+        let troubles = self.source.troubles().into_iter();
+        serving.problems.extend(troubles.map(|(table, message)| Problem { at: format!("table {table}"), message }));
+        let before = self.serving();
+        let new = serving.problems.iter().filter(|p| !before.problems.contains(p)).cloned().collect();
+        *self.serving.write().expect("no holder of this lock panics") = Arc::new(serving);
+        Ok(new)
+    }
+
+    /// Codes in the database that no declared list has: how many, by table and column.
+    async fn strange_codes(&self, schema: &Schema) -> BTreeMap<(String, String), usize> {
+        let mut strange = BTreeMap::new();
+        for entity in self.connector.entities.values() {
+            for column in entity.columns.values() {
+                let listed = column.transform.iter().find_map(|t| match t {
+                    crate::declare::Transform::Codes(codes) => Some(codes),
+                    _ => None,
+                });
+                let there = schema.get(&entity.table).is_some_and(|columns| columns.contains_key(&column.column));
+                let Some(codes) = listed.filter(|_| there) else { continue };
+                let bytes = column.transform.contains(&crate::declare::Transform::Gbk);
+                // a table too large for it is judged row by row, as it is answered from
+                let Ok(found) = self.source.distinct(&entity.table, &column.column, bytes, CODES_MAX).await else {
+                    continue;
+                };
+                let resolved = Resolved {
+                    name: column.column.clone(),
+                    kind: crate::declare::ElementKind::Code,
+                    transform: column.transform.clone(),
+                    none: column.none.clone(),
+                    parted: None,
+                    scan: false,
+                };
+                let unknown = found.into_iter().filter(|cell| read_cell(Some(cell.clone()), &resolved).is_err());
+                let count = unknown.count();
+                if count > 0 && !codes.is_empty() {
+                    strange.insert((entity.table.clone(), column.column.clone()), count);
                 }
-                Err(message) => problems.push(Problem {
-                    at: format!("predicate {}.{}", predicate.resource, predicate.id),
-                    message,
-                }),
             }
         }
-        let mut actions = BTreeMap::new();
-        for action in &connector.actions {
-            match compile_action(&compiler, action) {
-                Ok(compiled) => drop(actions.insert(action.id.clone(), compiled)),
-                Err(message) => problems.push(Problem { at: format!("action {}", action.id), message }),
-            }
-        }
-        Ok(Self { queries, predicates, actions, problems, connector, source })
+        strange
+    }
+
+    fn serving(&self) -> Arc<Serving> {
+        self.serving.read().expect("no holder of this lock panics").clone()
     }
 
     /// What is closed, and why.
-    pub fn problems(&self) -> &[Problem] {
-        &self.problems
+    pub fn problems(&self) -> Vec<Problem> {
+        self.serving().problems.clone()
     }
 
     /// Every declaration with its state, as `connector check` prints it.
     pub fn report(&self) -> Vec<Checked> {
+        let serving = self.serving();
         let queries = self.connector.queries.iter().map(|q| format!("query {}", q.resource));
         let predicates =
             self.connector.predicates.iter().map(|p| format!("predicate {}.{}", p.resource, p.id));
         let actions = self.connector.actions.iter().map(|a| format!("action {}", a.id));
         let checked = |id: String| {
             let problems: Vec<_> =
-                self.problems.iter().filter(|p| p.at == id).map(|p| p.message.clone()).collect();
+                serving.problems.iter().filter(|p| p.at == id).map(|p| p.message.clone()).collect();
             Checked { status: if problems.is_empty() { "ok" } else { "closed" }, id, problems }
         };
         queries.chain(predicates).chain(actions).map(checked).collect()
@@ -144,7 +198,7 @@ impl<S: Source> Gateway<S> {
         &self.source
     }
 
-    /// Answers for one subject: the named fields, or yes / no / unknown.
+    /// Answers for one subject: the named fields, or yes / no / unknown / ambiguous.
     pub async fn answer(
         &self,
         resource: &ResourceId,
@@ -152,23 +206,80 @@ impl<S: Source> Gateway<S> {
         subject: &str,
         parameters: &BTreeMap<FieldId, String>,
     ) -> Result<Answered, GatewayError> {
+        let serving = self.serving();
         match what {
             What::Fields(fields) => {
-                let read = self.queries.get(resource).ok_or(GatewayError::Undeclared)?;
-                let mut row =
-                    one(self.run(read, subject, parameters).await?)?.ok_or(GatewayError::NotFound)?;
+                let query = serving.queries.get(resource).ok_or(GatewayError::Undeclared)?;
+                let mut answer = self.fields(query, subject, parameters).await?;
                 fields
                     .iter()
-                    .map(|f| row.remove(f).map(|v| (f.clone(), v)).ok_or(GatewayError::Undeclared))
+                    .map(|f| answer.remove(f).map(|v| (f.clone(), v)).ok_or(GatewayError::Undeclared))
                     .collect()
             }
             What::Predicate(id) => {
                 let key = (resource.clone(), id.clone());
-                let predicate = self.predicates.get(&key).ok_or(GatewayError::Undeclared)?;
-                let answer = self.test(predicate, subject, parameters).await?;
+                let predicate = serving.predicates.get(&key).ok_or(GatewayError::Undeclared)?;
+                let answer = match self.test(predicate, subject, parameters).await {
+                    Err(GatewayError::Ambiguous) => "ambiguous",
+                    other => other?,
+                };
                 Ok(vec![(id.clone(), answer.to_owned())])
             }
         }
+    }
+
+    async fn fields(
+        &self,
+        query: &CompiledQuery,
+        subject: &str,
+        parameters: &BTreeMap<FieldId, String>,
+    ) -> Result<BTreeMap<FieldId, String>, GatewayError> {
+        let given = accept(&query.parameters, parameters)?;
+        if let Some(known) = &query.known
+            && self.rows(known, subject, &given).await?.is_empty()
+        {
+            return Err(GatewayError::NotFound);
+        }
+        let mut rows = self.rows_everywhere(&query.places, subject, &given).await?;
+        let sums = query.fields.values().all(|take| matches!(take, Take::Sum { .. }));
+        match (query.rows, rows.len()) {
+            // nothing to sum is nothing owed, of somebody who is known
+            (_, 0) if !(sums && query.known.is_some()) => return Err(GatewayError::NotFound),
+            (Rows::One, 2..) if !sums => return Err(GatewayError::Ambiguous),
+            _ => {}
+        }
+        if let Some(order) = &query.order {
+            rows.sort_by(|a, b| a.get(order).cmp(&b.get(order)));
+        }
+        let cell = |row: &Row, column: &FieldId| row.get(column).cloned().flatten().unwrap_or_default();
+        let take = |take: &Take| match take {
+            Take::Column(column) if query.rows == Rows::One => Ok(cell(&rows[0], column)),
+            Take::Column(column) => {
+                let all: Vec<String> = rows.iter().map(|row| cell(row, column)).collect();
+                Ok(serde_json::to_string(&all).expect("a list of texts can be written as JSON"))
+            }
+            Take::Same { same } => {
+                let values: BTreeSet<String> = rows.iter().map(|row| cell(row, same)).collect();
+                let mut values = values.into_iter();
+                match (values.next(), values.next()) {
+                    (Some(value), None) => Ok(value),
+                    _ => Err(GatewayError::Ambiguous),
+                }
+            }
+            Take::Sum { sum, less } => {
+                let too_large = || GatewayError::Value("a sum is too large".into());
+                let mut total = 0_i64;
+                for row in &rows {
+                    let number = |column: &FieldId| cell(row, column).parse::<i64>().unwrap_or(0);
+                    total = total.checked_add(number(sum)).ok_or_else(too_large)?;
+                    if let Some(less) = less {
+                        total = total.checked_sub(number(less)).ok_or_else(too_large)?;
+                    }
+                }
+                Ok(total.to_string())
+            }
+        };
+        query.fields.iter().map(|(id, how)| Ok((id.clone(), take(how)?))).collect()
     }
 
     async fn test(
@@ -177,76 +288,177 @@ impl<S: Source> Gateway<S> {
         subject: &str,
         parameters: &BTreeMap<FieldId, String>,
     ) -> Result<&'static str, GatewayError> {
-        let rows = self.run(&predicate.read, subject, parameters).await?;
-        let yes = |holds: bool| if holds { "yes" } else { "no" };
-        if matches!(predicate.test, Test::Exists) {
-            if rows.is_empty()
-                && let Some(known) = &predicate.known
-                && self.run(known, subject, parameters).await?.is_empty()
-            {
-                return Ok("unknown");
-            }
-            return Ok(yes(!rows.is_empty()));
+        let given = accept(&predicate.parameters, parameters)?;
+        let rows = self.rows_everywhere(&predicate.places, subject, &given).await?;
+        if rows.is_empty()
+            && let Some(known) = &predicate.known
+            && self.rows(known, subject, &given).await?.is_empty()
+        {
+            return Ok("unknown");
         }
-        let row = match one(rows) {
-            Ok(Some(row)) => row,
-            Ok(None) => return Ok("unknown"),
-            Err(_) => return Ok("ambiguous"),
+        let yes = |holds: bool| if holds { "yes" } else { "no" };
+        let (rule, one) = match &predicate.test {
+            CompiledTest::Exists => return Ok(yes(!rows.is_empty())),
+            CompiledTest::Absent => return Ok(yes(rows.is_empty())),
+            CompiledTest::All(rule) => (Some(rule), false),
+            CompiledTest::Holds(rule, _) => (Some(rule), true),
+            CompiledTest::Of(_) => (None, true),
         };
-        Ok(match &predicate.test {
-            Test::Exists => unreachable!("answered above"),
-            Test::Equals(columns) => {
-                for name in columns.values() {
-                    if !parameters.contains_key(name) {
-                        return Err(GatewayError::Parameter(name.to_string()));
-                    }
+        let Some(row) = rows.first() else { return Ok("unknown") };
+        if one && rows.len() > 1 {
+            return Ok("ambiguous");
+        }
+        if let CompiledTest::Holds(_, Some(unknown)) = &predicate.test
+            && unknown.holds(row, &given).map_err(GatewayError::Value)?
+        {
+            return Ok("unknown");
+        }
+        if let Some(rule) = rule {
+            for row in &rows {
+                if !rule.holds(row, &given).map_err(GatewayError::Value)? {
+                    return Ok("no");
                 }
-                yes(columns.iter().all(|(column, name)| row.get(column) == parameters.get(name)))
             }
+            return Ok("yes");
+        }
+        let CompiledTest::Of(test) = &predicate.test else { unreachable!("the others have a rule") };
+        let columns: Vec<&FieldId> = match test {
+            Test::Equals(columns) => columns.keys().collect(),
+            Test::In(columns) => columns.keys().collect(),
+            Test::AtMost(columns) => columns.keys().collect(),
+            _ => vec![],
+        };
+        if columns.iter().any(|column| row.get(*column).is_none_or(Option::is_none)) {
+            return Ok("unknown");
+        }
+        let cell = |column: &FieldId| row.get(column).and_then(Option::as_ref);
+        Ok(yes(match test {
+            Test::Equals(columns) => columns.iter().all(|(column, name)| cell(column) == given.get(name)),
             Test::In(columns) => {
-                yes(columns.iter().all(|(column, words)| row.get(column).is_some_and(|v| words.contains(v))))
+                columns.iter().all(|(column, words)| cell(column).is_some_and(|v| words.contains(v)))
             }
-            Test::AtMost(columns) => yes(columns.iter().all(|(column, most)| {
-                row.get(column).and_then(|v| v.parse::<i64>().ok()).is_some_and(|n| n <= *most)
-            })),
-        })
+            Test::AtMost(columns) => columns.iter().all(|(column, most)| {
+                cell(column).and_then(|v| v.parse::<i64>().ok()).is_some_and(|n| n <= *most)
+            }),
+            _ => unreachable!("compiled to another test"),
+        }))
     }
 
-    async fn run(
+    async fn rows_everywhere(
+        &self,
+        places: &[Lookup],
+        subject: &str,
+        given: &BTreeMap<FieldId, String>,
+    ) -> Result<Vec<Row>, GatewayError> {
+        let mut all = Vec::new();
+        for place in places {
+            all.extend(self.rows(place, subject, given).await?);
+        }
+        Ok(all)
+    }
+
+    /// The rows of one place for a subject.
+    async fn rows(
+        &self,
+        lookup: &Lookup,
+        subject: &str,
+        given: &BTreeMap<FieldId, String>,
+    ) -> Result<Vec<Row>, GatewayError> {
+        let mut sought = subject.to_owned();
+        for (i, hop) in lookup.hops.iter().enumerate() {
+            let Some(rows) = self.read(&hop.read, &sought, given, i > 0).await? else { return Ok(vec![]) };
+            let found: BTreeSet<String> =
+                rows.into_iter().filter_map(|mut row| row.remove(&hop.take).flatten()).collect();
+            let mut found = found.into_iter();
+            match (found.next(), found.next()) {
+                (None, _) if hop.optional => {}
+                (None, _) => return Ok(vec![]),
+                (Some(value), None) => sought = value,
+                (Some(_), Some(_)) => return Err(GatewayError::Ambiguous),
+            }
+        }
+        let rows = self.read(&lookup.read, &sought, given, !lookup.hops.is_empty()).await?.unwrap_or_default();
+        let Some(names) = &lookup.names else { return Ok(rows) };
+        let renamed = |row: Row| {
+            names.iter().map(|(name, own)| (name.clone(), row.get(own).cloned().flatten())).collect()
+        };
+        Ok(rows.into_iter().map(renamed).collect())
+    }
+
+    /// The rows that fit what is sought, judged by what they say in the standard's form, whatever the source thinks is equal. None
+    /// where something found on the way is not of the kind that is looked for next.
+    async fn read(
         &self,
         read: &Read,
-        subject: &str,
-        parameters: &BTreeMap<FieldId, String>,
-    ) -> Result<Vec<BTreeMap<FieldId, String>>, GatewayError> {
-        let store = |name: &str, value: &str, column: &Resolved| {
-            let value = check(value, column.kind).map_err(|_| GatewayError::Parameter(name.to_owned()))?;
-            to_stored(&value, &column.transform).map_err(|_| GatewayError::Parameter(name.to_owned()))
-        };
-        let mut binds = vec![store("subject", subject, &read.subject)?];
-        for (name, column) in &read.parameters {
-            let value = parameters.get(name).ok_or_else(|| GatewayError::Parameter(name.to_string()))?;
-            binds.push(store(name.as_str(), value, column)?);
+        sought: &str,
+        given: &BTreeMap<FieldId, String>,
+        on_the_way: bool,
+    ) -> Result<Option<Vec<Row>>, GatewayError> {
+        let (mut select, mut binds, mut wanted) = (read.select(), Vec::new(), Vec::new());
+        for (id, with) in &read.conditions {
+            let column = read.column(id);
+            let (name, value) = match with {
+                With::Sought => ("subject", sought),
+                With::Parameter(name) => match given.get(name) {
+                    Some(value) => (name.as_str(), value.as_str()),
+                    None => continue,
+                },
+                With::Fixed(value) => ("where", value.as_str()),
+            };
+            let value = match normal(value, column) {
+                Ok(value) => value,
+                Err(_) if on_the_way && matches!(with, With::Sought) => return Ok(None),
+                Err(_) => return Err(GatewayError::Parameter(name.to_owned())),
+            };
+            if !(column.scan || matches!(with, With::Fixed(_)) && !column.transform.iter().all(|t| t.undoes())) {
+                let forms = stored_forms(&value, column).map_err(|_| GatewayError::Parameter(name.to_owned()))?;
+                select.conditions.push((column.name.clone(), forms.len()));
+                binds.extend(forms);
+            }
+            wanted.push((id, value));
         }
-        for (value, column) in &read.fixed {
-            binds.push(to_stored(value, &column.transform).map_err(GatewayError::Value)?);
+        let rows = self.source.select(&select, &binds).await?;
+        let scans = read.scans();
+        if rows.len() as u64 >= select.limit {
+            let most = if scans { SCAN_MAX } else { ROWS_MAX };
+            return Err(GatewayError::Value(format!("there are more than {most} rows to look at")));
         }
-        let rows = self.source.select(&read.select, &binds).await?;
-        rows.into_iter()
-            .map(|row| {
-                read.outputs
-                    .iter()
-                    .zip(row)
-                    .map(|((name, column), cell)| {
-                        let value = match cell {
-                            None => String::new(),
-                            Some(stored) => to_standard(stored, &column.transform, column.kind)
-                                .map_err(GatewayError::Value)?,
-                        };
-                        Ok((name.clone(), value))
-                    })
-                    .collect()
-            })
-            .collect()
+        let mut fitting = Vec::new();
+        'rows: for cells in rows {
+            if cells.len() != read.columns.len() {
+                return Err(SourceError::Failed("it gave another number of columns than asked for".into()).into());
+            }
+            let mut cells: BTreeMap<&FieldId, Option<Stored>> =
+                read.columns.iter().map(|(id, _)| id).zip(cells).collect();
+            let mut row = Row::new();
+            for (id, value) in &wanted {
+                let cell = cells.get_mut(id).and_then(Option::take);
+                let found = match read_cell(cell, read.column(id)) {
+                    Ok(found) => found,
+                    // in a table that is read whole, others' damaged values are not this subject's
+                    Err(_) if scans => continue 'rows,
+                    Err(e) => return Err(GatewayError::Value(e)),
+                };
+                if found.as_ref() != Some(value) {
+                    continue 'rows;
+                }
+                row.insert((*id).clone(), found);
+            }
+            for (id, column) in &read.columns {
+                if !row.contains_key(id) {
+                    let cell = cells.get_mut(id).and_then(Option::take);
+                    row.insert(id.clone(), read_cell(cell, column).map_err(GatewayError::Value)?);
+                }
+            }
+            let keep = match &read.keep {
+                Some(rule) => rule.holds(&row, given).map_err(GatewayError::Value)?,
+                None => true,
+            };
+            if keep {
+                fitting.push(row);
+            }
+        }
+        Ok(Some(fitting))
     }
 
     /// Performs a declared action once for this key (case and step): repeated, it returns the first result.
@@ -256,7 +468,8 @@ impl<S: Source> Gateway<S> {
         key: &str,
         parameters: &BTreeMap<FieldId, String>,
     ) -> Result<Performed, GatewayError> {
-        let action = self.actions.get(operation).ok_or(GatewayError::Undeclared)?;
+        let serving = self.serving();
+        let action = serving.actions.get(operation).ok_or(GatewayError::Undeclared)?;
         for name in &action.declared.parameters {
             if !parameters.contains_key(name) {
                 return Err(GatewayError::Parameter(name.to_string()));
@@ -318,14 +531,53 @@ impl<S: Source> Gateway<S> {
     }
 }
 
-fn one(mut rows: Vec<BTreeMap<FieldId, String>>) -> Result<Option<BTreeMap<FieldId, String>>, GatewayError> {
-    match rows.len() {
-        0 | 1 => Ok(rows.pop()),
-        _ => Err(GatewayError::Ambiguous),
+/// The parameters a declaration takes, each of its kind and in the form of the column it is compared with.
+fn accept(
+    declared: &Parameters,
+    parameters: &BTreeMap<FieldId, String>,
+) -> Result<BTreeMap<FieldId, String>, GatewayError> {
+    let mut given = BTreeMap::new();
+    for (name, parameter) in declared {
+        let Some(value) = parameters.get(name) else {
+            if parameter.optional {
+                continue;
+            }
+            return Err(GatewayError::Parameter(name.to_string()));
+        };
+        let value = normal(value, &parameter.form).map_err(|_| GatewayError::Parameter(name.to_string()))?;
+        given.insert(name.clone(), value);
+    }
+    Ok(given)
+}
+
+impl Serving {
+    fn compile(compiler: &Compiler<'_>) -> Self {
+        let mut serving = Self::default();
+        let mut closed = |at: String, message: String| serving.problems.push(Problem { at, message });
+        for query in &compiler.connector.queries {
+            match compiler.query(query) {
+                Ok(compiled) => drop(serving.queries.insert(query.resource.clone(), compiled)),
+                Err(message) => closed(format!("query {}", query.resource), message),
+            }
+        }
+        for predicate in &compiler.connector.predicates {
+            let key = (predicate.resource.clone(), predicate.id.clone());
+            match compiler.predicate(predicate) {
+                Ok(compiled) => drop(serving.predicates.insert(key, compiled)),
+                Err(message) => closed(format!("predicate {}.{}", key.0, key.1), message),
+            }
+        }
+        for action in &compiler.connector.actions {
+            match compile_action(compiler, action) {
+                Ok(compiled) => drop(serving.actions.insert(action.id.clone(), compiled)),
+                Err(message) => closed(format!("action {}", action.id), message),
+            }
+        }
+        serving
     }
 }
 
-fn compile_action<S: Source>(compiler: &Compiler<'_, S>, action: &Action) -> Result<CompiledAction, String> {
+fn compile_action(compiler: &Compiler<'_>, action: &Action) -> Result<CompiledAction, String> {
     let mut columns = Vec::new();
     for statement in &action.statements {
         let entity = compiler.entity(&statement.entity)?;
@@ -341,6 +593,9 @@ fn compile_action<S: Source>(compiler: &Compiler<'_, S>, action: &Action) -> Res
                 && !action.parameters.iter().any(|p| p.as_str() == name)
             {
                 return Err(format!("`${name}` is no parameter of the action"));
+            }
+            if value.starts_with('#') && value != "#serial" {
+                return Err(format!("`{value}` is nothing an action can make; there is `#serial`"));
             }
         }
         columns.push((entity.table.clone(), resolved));

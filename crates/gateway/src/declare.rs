@@ -56,6 +56,12 @@ pub struct Connector {
     /// Its catalogue entries.
     #[serde(default)]
     pub resources: Vec<Resource>,
+    /// Where the source is files that are dropped into a folder: its tables.
+    #[serde(default)]
+    pub files: BTreeMap<String, FileTable>,
+    /// Where the source is an HTTP service: how it is spoken to.
+    #[serde(default)]
+    pub service: Option<Service>,
     /// Its mapping: tables or views, column by column.
     #[serde(default)]
     pub entities: BTreeMap<FieldId, Entity>,
@@ -91,26 +97,163 @@ pub struct Column {
     /// The steps from the stored value to the element's, in order.
     #[serde(default)]
     pub transform: Vec<Transform>,
+    /// Stored values that mean that there is none, beside NULL.
+    #[serde(default)]
+    pub none: Vec<String>,
+    /// What parts several values in one cell; the value is then a JSON list.
+    #[serde(default)]
+    pub parted: Option<String>,
+    /// The type the database must say it has, such as `character(28)`; another one is drift.
+    #[serde(default, rename = "type")]
+    pub stored_type: Option<String>,
+    /// How a value is looked for in it.
+    #[serde(default)]
+    pub lookup: LookupBy,
 }
 
-/// A step from a stored value to an element's value. Each can be undone, so that a value can be looked for as stored.
+/// How a value is looked for in a column.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LookupBy {
+    /// As it is stored: the database finds it, by its index where it has one.
+    #[default]
+    Stored,
+    /// The table is read and every value compared as the standard writes it: for what is stored in many forms, in tables of up to
+    /// [`crate::SCAN_MAX`] rows.
+    Scan,
+}
+
+/// A step from a stored value to an element's value. Where each can be undone, a value is looked for as stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Transform {
     /// White space around the value is dropped.
     Trim,
+    /// All white space is dropped, the full-width one too. Cannot be undone.
+    NoSpace,
+    /// Letters become capitals. Cannot be undone.
+    Upper,
     /// Full-width letters, digits and punctuation become half-width.
     HalfWidth,
+    /// Each of these texts becomes the other. Cannot be undone.
+    Replace(BTreeMap<String, String>),
     /// The bytes are GBK; must come first.
     Gbk,
-    /// A day in this pattern becomes `yyyy-mm-dd`: `yyyymmdd`, `yyyy/mm/dd`, `yyyy年mm月dd日`.
+    /// A day in this pattern becomes `yyyy-mm-dd`: `yyyymmdd`, `yyyy/mm/dd`, `yyyy年mm月dd日`. A time of day may follow it.
     Date(String),
     /// A stored code becomes a word of the standard's code list.
     Codes(BTreeMap<String, String>),
     /// Yuan with up to two decimals become fen.
     YuanToFen,
-    /// A unit code written in groups parted by this separator becomes 28 characters.
-    UnitGroups(String),
+    /// A unit code written in groups becomes 28 characters: the separator, where the groups are those of GB/T 37346, or both.
+    UnitGroups(Groups),
+    /// A resident number may be an old one of 15 digits: it becomes the one of 18 that GB 11643 makes of it. Where the register says
+    /// that a person was given another one, look that up instead.
+    OldId,
+    /// An address in any of its usual forms becomes one form, for comparing. Cannot be undone.
+    Address(AddressForm),
+}
+
+impl Transform {
+    /// Whether a standard value can be turned back into what is stored.
+    pub(crate) fn undoes(&self) -> bool {
+        !matches!(self, Self::NoSpace | Self::Upper | Self::Replace(_) | Self::Address(_))
+    }
+}
+
+/// How a unit code is written in groups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Groups {
+    /// 6, 3, 3, 2, 5, 1 and 8 characters parted by this.
+    Standard(String),
+    /// Other groups.
+    Of {
+        /// What parts them.
+        by: String,
+        /// Their lengths, 28 together.
+        lengths: Vec<usize>,
+    },
+}
+
+/// What is to be known about addresses to compare them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddressForm {
+    /// Names of cities and districts that may stand in front, and are dropped, in this order.
+    #[serde(default)]
+    pub drop: Vec<String>,
+    /// How many numbers a whole address has: yard, building, entrance, room. One with fewer or more is none.
+    pub numbers: usize,
+}
+
+/// A table in files that are dropped into the source's folder.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileTable {
+    /// The file's name; one `*` stands for what changes from drop to drop, and the newest file counts. By its ending: `.csv`,
+    /// `.csv.gz`, `.xlsx`, `.xls`, `.ods`.
+    pub file: String,
+    /// The encoding of a CSV file.
+    #[serde(default)]
+    pub encoding: Encoding,
+    /// The sheet of a workbook; without it the first.
+    #[serde(default)]
+    pub sheet: Option<String>,
+    /// What parts the fields of a CSV file.
+    #[serde(default = "comma")]
+    pub separator: char,
+}
+
+fn comma() -> char {
+    ','
+}
+
+/// The encoding of a text file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Encoding {
+    /// UTF-8, with or without a byte order mark.
+    #[default]
+    Utf8,
+    /// GBK (its superset GB 18030 too).
+    Gbk,
+}
+
+/// An HTTP service with JSON answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// The environment variable with the bearer token.
+    #[serde(default)]
+    pub token_env: Option<String>,
+    /// The file with the bearer token, below the folder of the node's configuration.
+    #[serde(default)]
+    pub token_file: Option<std::path::PathBuf>,
+    /// How long one request may take, in milliseconds.
+    #[serde(default = "two_seconds")]
+    pub timeout_ms: u64,
+    /// What stands for tables to read.
+    #[serde(default)]
+    pub reads: BTreeMap<String, ServiceRead>,
+    /// What stands for tables to insert into: paths that a JSON object of the values is posted to, with an `Idempotency-Key`.
+    #[serde(default)]
+    pub writes: BTreeMap<String, String>,
+}
+
+fn two_seconds() -> u64 {
+    2_000
+}
+
+/// A read of a service.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceRead {
+    /// The path and query, with `{column}` where a value looked for goes. 404 means that there is nothing.
+    pub get: String,
+    /// Where the row or list of rows is in the answer, as a JSON pointer; empty: the answer itself.
+    #[serde(default)]
+    pub at: String,
 }
 
 /// How fields of a resource are answered.
@@ -123,14 +266,138 @@ pub struct Query {
     pub entity: FieldId,
     /// The column that holds the subject.
     pub subject: FieldId,
+    /// What is looked up on the way from the subject to the entity, in order.
+    #[serde(default)]
+    pub through: Vec<Through>,
     /// Named parameters and the columns they are compared with.
     #[serde(default)]
     pub parameters: BTreeMap<FieldId, FieldId>,
+    /// Parameters that only rules read.
+    #[serde(default)]
+    pub given: BTreeMap<FieldId, Given>,
+    /// Which parameters may be left out: then they narrow nothing, and are null in rules.
+    #[serde(default)]
+    pub optional: Vec<FieldId>,
     /// Columns with a fixed value (as in the standard).
     #[serde(default, rename = "where")]
     pub fixed: BTreeMap<FieldId, String>,
-    /// The resource's fields and the columns that answer them.
-    pub fields: BTreeMap<FieldId, FieldId>,
+    /// A rule (CEL) on the columns of a row, and on `given`: only rows for which it is true count.
+    #[serde(default)]
+    pub keep: Option<String>,
+    /// Further places where rows of the same kind are.
+    #[serde(default)]
+    pub also: Vec<Also>,
+    /// Where the subject must be known; otherwise there is no answer.
+    #[serde(default)]
+    pub known: Option<Known>,
+    /// One row, or all there are: then a field's value is a JSON list, in the rows' order.
+    #[serde(default)]
+    pub rows: Rows,
+    /// The column by which many rows are ordered.
+    #[serde(default)]
+    pub order: Option<FieldId>,
+    /// The resource's fields and what answers them.
+    pub fields: BTreeMap<FieldId, Take>,
+}
+
+/// What a parameter that rules read is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Given {
+    /// A value of a data element.
+    Element(FieldId),
+    /// A value like those of a column, brought into the same form.
+    Like {
+        /// The column.
+        like: FieldId,
+    },
+}
+
+/// How many rows an answer is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rows {
+    /// One: a second makes the answer ambiguous.
+    #[default]
+    One,
+    /// All.
+    Many,
+}
+
+/// What answers a field.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Take {
+    /// A column.
+    Column(FieldId),
+    /// A column that must say the same in every row; otherwise the answer is ambiguous.
+    Same {
+        /// The column.
+        same: FieldId,
+    },
+    /// The sum of a column of whole numbers over all rows, less that of another.
+    Sum {
+        /// The column.
+        sum: FieldId,
+        /// The other.
+        #[serde(default)]
+        less: Option<FieldId>,
+    },
+}
+
+impl Take {
+    /// The columns it reads.
+    pub(crate) fn columns(&self) -> Vec<FieldId> {
+        match self {
+            Self::Column(column) | Self::Same { same: column } | Self::Sum { sum: column, less: None } => {
+                vec![column.clone()]
+            }
+            Self::Sum { sum, less: Some(less) } => vec![sum.clone(), less.clone()],
+        }
+    }
+}
+
+/// Something looked up on the way: from then on its value is what is looked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Through {
+    /// The entity.
+    pub entity: FieldId,
+    /// The column that holds what is looked for.
+    pub subject: FieldId,
+    /// Columns with a fixed value.
+    #[serde(default, rename = "where")]
+    pub fixed: BTreeMap<FieldId, String>,
+    /// A rule on its rows.
+    #[serde(default)]
+    pub keep: Option<String>,
+    /// The column whose value is looked for next. Two different ones make the answer ambiguous.
+    pub take: FieldId,
+    /// Where nothing is found, what was looked for stays; without this there is no row then.
+    #[serde(default)]
+    pub optional: bool,
+}
+
+/// A further place with rows of the same kind.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Also {
+    /// The entity.
+    pub entity: FieldId,
+    /// The column that holds the subject.
+    pub subject: FieldId,
+    /// What is looked up on the way.
+    #[serde(default)]
+    pub through: Vec<Through>,
+    /// Columns with a fixed value.
+    #[serde(default, rename = "where")]
+    pub fixed: BTreeMap<FieldId, String>,
+    /// A rule on its rows.
+    #[serde(default)]
+    pub keep: Option<String>,
+    /// For columns of the first entity that are read: its own of the same meaning.
+    #[serde(default)]
+    pub columns: BTreeMap<FieldId, FieldId>,
 }
 
 /// How a predicate of a resource is answered.
@@ -145,15 +412,30 @@ pub struct PredicateQuery {
     pub entity: FieldId,
     /// The column that holds the subject.
     pub subject: FieldId,
+    /// What is looked up on the way from the subject to the entity, in order.
+    #[serde(default)]
+    pub through: Vec<Through>,
     /// Named parameters and the columns they narrow the rows with.
     #[serde(default)]
     pub parameters: BTreeMap<FieldId, FieldId>,
+    /// Parameters that only rules read.
+    #[serde(default)]
+    pub given: BTreeMap<FieldId, Given>,
+    /// Which parameters may be left out: then they narrow nothing, and are null in rules.
+    #[serde(default)]
+    pub optional: Vec<FieldId>,
     /// Columns with a fixed value (as in the standard).
     #[serde(default, rename = "where")]
     pub fixed: BTreeMap<FieldId, String>,
+    /// A rule (CEL) on the columns of a row, and on `given`: only rows for which it is true count.
+    #[serde(default)]
+    pub keep: Option<String>,
+    /// Further places where rows of the same kind are.
+    #[serde(default)]
+    pub also: Vec<Also>,
     /// The test.
     pub test: Test,
-    /// For `exists`: an entity and column that must know the subject, or the answer is unknown.
+    /// An entity and column that must know the subject, or the answer is unknown.
     #[serde(default)]
     pub known: Option<Known>,
 }
@@ -174,6 +456,18 @@ pub struct Known {
 pub enum Test {
     /// Yes where a row is found, no where none is.
     Exists,
+    /// Yes where no row is found, no where one is.
+    Absent,
+    /// Yes where this rule (CEL) is true for every row, no where it is not for one, unknown without a row.
+    All(String),
+    /// What a rule (CEL) says of the one row; unknown without a row, or where the second rule is true.
+    Holds {
+        /// The rule.
+        is: String,
+        /// When nobody can tell.
+        #[serde(default)]
+        unknown: Option<String>,
+    },
     /// Yes where all these columns equal their parameters, no where one does not, unknown without a row.
     Equals(BTreeMap<FieldId, FieldId>),
     /// Yes where the column has one of these values, no where it has another, unknown without a row.
@@ -197,7 +491,7 @@ pub struct Action {
     pub result: Vec<FieldId>,
 }
 
-/// One statement of an action. Values are parameters (`$name`), generated values (`#serial`, `#today`) or constants,
+/// One statement of an action. Values are parameters (`$name`), a generated number (`#serial`) or constants,
 /// as in the standard; they are stored in the department's own form.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

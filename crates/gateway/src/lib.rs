@@ -1,17 +1,18 @@
 //! Answers grants and performs actions on a department's own database through declared files.
 //!
 //! Three kinds of file describe a department: the shared *standard* (data elements), its *mapping* (tables and columns
-//! to elements), and its *queries and actions*. They are compiled once against the live schema; a request names a
+//! to elements), and its *queries and actions*. They are compiled against the live schema; a request names a
 //! declared query and never carries query text. This crate returns answers and submits nothing.
 
 mod answer;
 mod compile;
 mod declare;
+mod rule;
 mod source;
 mod transform;
 
 pub use answer::{Answered, Checked, Gateway, GatewayError, Performed};
-pub use compile::Problem;
+pub use compile::{Problem, ROWS_MAX, SCAN_MAX};
 pub use declare::{Connector, DeclareError, Standard};
-pub use source::{Select, Source, SourceError, Write, Written, memory::Memory, sqlite::Sqlite};
+pub use source::{Connected, Select, Source, SourceError, Sqlite, Write, Written, memory::Memory, shown};
 pub use transform::Stored;

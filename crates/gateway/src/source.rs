@@ -4,8 +4,14 @@ use crate::transform::Stored;
 use model::FieldId;
 use std::collections::BTreeMap;
 
+mod connected;
+mod files;
 pub mod memory;
-pub mod sqlite;
+mod service;
+mod sql;
+
+pub use connected::{Connected, shown};
+pub use sql::Sqlite;
 
 /// Why a source did not answer. Never holds a value.
 #[derive(Debug, thiserror::Error)]
@@ -37,8 +43,8 @@ pub struct Select {
     pub(crate) table: String,
     /// Columns to read, and whether as bytes.
     pub(crate) columns: Vec<(String, bool)>,
-    /// Columns compared for equality, in bind order.
-    pub(crate) conditions: Vec<String>,
+    /// Columns and how many forms each may have one of, in bind order.
+    pub(crate) conditions: Vec<(String, usize)>,
     /// The most rows to read.
     pub(crate) limit: u64,
 }
@@ -64,15 +70,27 @@ pub enum Written {
 
 /// A department's own database.
 pub trait Source: Send + Sync + 'static {
-    /// The columns of a table or view, or an empty list where there is none.
-    fn columns(&self, table: &str) -> impl Future<Output = Result<Vec<String>, SourceError>> + Send;
+    /// The columns of a table or view and their types, or an empty list where there is none.
+    fn columns(
+        &self,
+        table: &str,
+    ) -> impl Future<Output = Result<Vec<(String, String)>, SourceError>> + Send;
 
-    /// Reads at most `limit` rows. Read-only; ends within the source's time limit.
+    /// Reads at most `limit` rows. Read-only; ends within the source's time limit, and with bounded memory.
     fn select(
         &self,
         select: &Select,
         binds: &[Stored],
     ) -> impl Future<Output = Result<Vec<Vec<Option<Stored>>>, SourceError>> + Send;
+
+    /// The distinct values of a column, at most so many.
+    fn distinct(
+        &self,
+        table: &str,
+        column: &str,
+        bytes: bool,
+        limit: u64,
+    ) -> impl Future<Output = Result<Vec<Stored>, SourceError>> + Send;
 
     /// Runs writes in one transaction, once for each `key`: a repeated key changes nothing and returns the first
     /// result. Any row count other than declared undoes everything.
@@ -82,4 +100,19 @@ pub trait Source: Send + Sync + 'static {
         writes: &[Write],
         result: &BTreeMap<FieldId, String>,
     ) -> impl Future<Output = Result<Written, SourceError>> + Send;
+
+    /// Takes in what changed outside: files that were dropped.
+    fn refresh(&self) -> impl Future<Output = Result<(), SourceError>> + Send {
+        async { Ok(()) }
+    }
+
+    /// Tables that could not be taken in as they are now, and why.
+    fn troubles(&self) -> Vec<(String, String)> {
+        vec![]
+    }
+
+    /// Lets go of connections.
+    fn close(&self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 }

@@ -54,6 +54,23 @@ pub fn resident(text: &str) -> Result<String, IdentifierError> {
     Ok(text)
 }
 
+/// The number of 18 characters that GB 11643-1999 makes of an old one of 15 digits: the century 19 and a check character. The
+/// register may have given a person another one.
+pub fn renewed(old: &str) -> Option<String> {
+    if old.len() != 15 || !old.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let first17 = format!("{}19{}", &old[..6], &old[6..]);
+    let check = resident_check(first17.as_bytes())?;
+    Some(format!("{first17}{}", char::from(check)))
+}
+
+/// The old number of 15 digits that became this one by [`renewed`].
+pub fn before_renewal(number: &str) -> Option<String> {
+    let old = format!("{}{}", number.get(..6)?, number.get(8..17)?);
+    (renewed(&old).as_deref() == Some(number)).then_some(old)
+}
+
 /// The check character of a unified social credit code (GB 32100-2015, modulus 31) over its first 17 characters.
 pub fn credit_check(first17: &[u8]) -> Option<u8> {
     const ALPHABET: &[u8; 31] = b"0123456789ABCDEFGHJKLMNPQRTUWXY";
@@ -115,6 +132,18 @@ mod tests {
         assert_eq!(resident("110105194902300026"), Err(IdentifierError::Date));
         assert_eq!(resident("1101051949123100"), Err(IdentifierError::Form));
         assert_eq!(resident("１10105194912310021"), Err(IdentifierError::Form));
+    }
+
+    #[test]
+    fn old_resident_numbers() {
+        assert_eq!(renewed("110105491231002").as_deref(), Some("11010519491231002X"));
+        assert_eq!(before_renewal("11010519491231002X").as_deref(), Some("110105491231002"));
+        for not in ["11010549123100", "11010549123100X", "11010519491231002X"] {
+            assert_eq!(renewed(not), None);
+        }
+        for not in ["110105194912310021", "11010520491231002X", "王", ""] {
+            assert_eq!(before_renewal(not), None);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::{Select, Source, SourceError, Write, Written};
 use crate::transform::Stored;
 use model::FieldId;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
 
@@ -55,13 +55,27 @@ fn text(value: &Stored) -> Option<&str> {
     }
 }
 
-fn fits(row: &Row, picks: &[(&String, &Stored)]) -> bool {
-    picks.iter().all(|(column, value)| row.get(*column).map(String::as_str) == text(value))
+fn fits(row: &Row, picks: &[(&String, &[Stored])]) -> bool {
+    picks.iter().all(|(column, forms)| {
+        forms.iter().any(|value| row.get(*column).map(String::as_str) == text(value))
+    })
 }
 
 impl Source for Memory {
-    async fn columns(&self, table: &str) -> Result<Vec<String>, SourceError> {
-        Ok(self.lock().columns.get(table).cloned().unwrap_or_default())
+    async fn columns(&self, table: &str) -> Result<Vec<(String, String)>, SourceError> {
+        let columns = self.lock().columns.get(table).cloned().unwrap_or_default();
+        Ok(columns.into_iter().map(|column| (column, "text".to_owned())).collect())
+    }
+
+    async fn distinct(
+        &self,
+        table: &str,
+        column: &str,
+        _bytes: bool,
+        limit: u64,
+    ) -> Result<Vec<Stored>, SourceError> {
+        let values: BTreeSet<String> = self.rows(table).into_iter().filter_map(|mut r| r.remove(column)).collect();
+        Ok(values.into_iter().take(limit as usize).map(Stored::Text).collect())
     }
 
     async fn select(
@@ -69,7 +83,13 @@ impl Source for Memory {
         select: &Select,
         binds: &[Stored],
     ) -> Result<Vec<Vec<Option<Stored>>>, SourceError> {
-        let picks: Vec<_> = select.conditions.iter().zip(binds).collect();
+        let mut rest = binds;
+        let mut picks = Vec::new();
+        for (column, forms) in &select.conditions {
+            let (these, others) = rest.split_at_checked(*forms).unwrap_or((rest, &[]));
+            picks.push((column, these));
+            rest = others;
+        }
         let tables = self.lock();
         let rows = tables.rows.get(&select.table).map(Vec::as_slice).unwrap_or_default();
         let cells = |row: &Row| {
@@ -98,7 +118,8 @@ impl Source for Memory {
                 table.push(set().collect());
                 continue;
             }
-            let picks: Vec<_> = write.pick.iter().map(|(column, value)| (column, value)).collect();
+            let picks: Vec<_> =
+                write.pick.iter().map(|(column, value)| (column, std::slice::from_ref(value))).collect();
             let mut found = 0;
             for row in table.iter_mut().filter(|row| fits(row, &picks)) {
                 row.extend(set());

@@ -1,0 +1,159 @@
+//! A department's source, whatever its kind, by its address.
+
+use super::{
+    Select, Source, SourceError, Write, Written,
+    files::Files,
+    service::Service,
+    sql::{MySql, Postgres, Sqlite},
+};
+use crate::{
+    declare::{Connector, LookupBy},
+    transform::Stored,
+};
+use model::FieldId;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+/// A source of any kind.
+pub enum Connected {
+    /// `department.db`, or `sqlite:department.db`.
+    Sqlite(Sqlite),
+    /// `postgres://user:password@host:port/database`.
+    Postgres(Postgres),
+    /// `mysql://…` or `mariadb://…`.
+    MySql(MySql),
+    /// `files:folder`.
+    Files(Box<Files>),
+    /// `http://…` or `https://…`.
+    Service(Box<Service>),
+}
+
+/// An address without what must not be shown: a password.
+pub fn shown(address: &str) -> String {
+    match (address.find("://"), address.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => {
+            let account = &address[scheme + 3..at];
+            let user = account.split(':').next().unwrap_or_default();
+            format!("{}{user}{}", &address[..scheme + 3], &address[at..])
+        }
+        _ => address.to_owned(),
+    }
+}
+
+impl Connected {
+    /// Connects to a source by its address; paths are below `base`. With `read_only` actions fail, and nothing is changed.
+    pub async fn open(
+        address: &str,
+        base: &Path,
+        connector: &Connector,
+        read_only: bool,
+    ) -> Result<Self, SourceError> {
+        let (scheme, rest) = address.split_once(':').unwrap_or(("", address));
+        Ok(match scheme {
+            "postgres" | "postgresql" => Self::Postgres(Postgres::open(address, read_only).await?),
+            "mysql" | "mariadb" => Self::MySql(MySql::open(address, read_only).await?),
+            "http" | "https" => {
+                let service = connector.service.as_ref();
+                Self::Service(Box::new(Service::open(address, base, service, columns_of(connector, false))?))
+            }
+            "files" => {
+                let indexed = columns_of(connector, true);
+                let files = Files::open(&base.join(rest), &connector.files, indexed, !read_only).await?;
+                Self::Files(Box::new(files))
+            }
+            "sqlite" | "" => {
+                let path = base.join(rest.strip_prefix("//").unwrap_or(rest));
+                Self::Sqlite(match read_only {
+                    true => Sqlite::open_read_only(&path).await?,
+                    false => Sqlite::open(&path).await?,
+                })
+            }
+            _ => {
+                return Err(SourceError::Failed(format!(
+                    "`{scheme}` is no kind of source: there are sqlite, postgres, mysql, files, http and https"
+                )));
+            }
+        })
+    }
+}
+
+/// The declared columns by table; only those that are looked up as stored, or all.
+fn columns_of(connector: &Connector, looked_up: bool) -> BTreeMap<String, BTreeSet<String>> {
+    let mut columns = BTreeMap::<String, BTreeSet<String>>::new();
+    let queries = connector.queries.iter().map(|q| (&q.entity, &q.subject, &q.also, &q.through, &q.known));
+    let predicates = connector.predicates.iter().map(|p| (&p.entity, &p.subject, &p.also, &p.through, &p.known));
+    let mut sought = BTreeSet::new();
+    for (entity, subject, also, through, known) in queries.chain(predicates) {
+        sought.insert((entity, subject));
+        sought.extend(also.iter().map(|a| (&a.entity, &a.subject)));
+        sought.extend(also.iter().flat_map(|a| &a.through).chain(through).map(|t| (&t.entity, &t.subject)));
+        sought.extend(known.iter().map(|k| (&k.entity, &k.subject)));
+    }
+    for (id, entity) in &connector.entities {
+        for (name, column) in &entity.columns {
+            if !looked_up || column.lookup == LookupBy::Stored && sought.contains(&(id, name)) {
+                columns.entry(entity.table.clone()).or_default().insert(column.column.clone());
+            }
+        }
+    }
+    columns
+}
+
+macro_rules! each {
+    ($self:expr, $source:ident => $work:expr) => {
+        match $self {
+            Connected::Sqlite($source) => $work,
+            Connected::Postgres($source) => $work,
+            Connected::MySql($source) => $work,
+            Connected::Files($source) => $work,
+            Connected::Service($source) => $work,
+        }
+    };
+}
+
+impl Source for Connected {
+    async fn columns(&self, table: &str) -> Result<Vec<(String, String)>, SourceError> {
+        each!(self, source => source.columns(table).await)
+    }
+
+    async fn select(
+        &self,
+        select: &Select,
+        binds: &[Stored],
+    ) -> Result<Vec<Vec<Option<Stored>>>, SourceError> {
+        each!(self, source => source.select(select, binds).await)
+    }
+
+    async fn distinct(
+        &self,
+        table: &str,
+        column: &str,
+        bytes: bool,
+        limit: u64,
+    ) -> Result<Vec<Stored>, SourceError> {
+        each!(self, source => source.distinct(table, column, bytes, limit).await)
+    }
+
+    async fn write_once(
+        &self,
+        key: &str,
+        writes: &[Write],
+        result: &BTreeMap<FieldId, String>,
+    ) -> Result<Written, SourceError> {
+        each!(self, source => source.write_once(key, writes, result).await)
+    }
+
+    async fn refresh(&self) -> Result<(), SourceError> {
+        each!(self, source => source.refresh().await)
+    }
+
+    fn troubles(&self) -> Vec<(String, String)> {
+        each!(self, source => source.troubles())
+    }
+
+    async fn close(&self) {
+        each!(self, source => source.close().await)
+    }
+}
