@@ -13,8 +13,8 @@ use std::{
 };
 
 /// Packages the tests use beyond Rust and a C compiler: a browser to walk the pages, Node.js to run the page's receipt
-/// verifier, and what makes networks of their own and loses packets in them.
-const PACKAGES: [(&str, &str); 7] = [
+/// verifier, what makes networks of their own and loses packets in them, and database servers, which tests start for themselves.
+const PACKAGES: [(&str, &str); 10] = [
     ("chromium", "chromium"),
     ("chromedriver", "chromium-driver"),
     ("node", "nodejs"),
@@ -22,6 +22,9 @@ const PACKAGES: [(&str, &str); 7] = [
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("kill", "procps"),
+    ("psql", "postgresql"),
+    ("mariadbd", "mariadb-server"),
+    ("mariadb", "mariadb-client"),
 ];
 
 /// Who may import whom, by crate; a path down the list of DESIGN.md's section 4.
@@ -71,10 +74,10 @@ fn main() -> ExitCode {
     let done = match task.as_str() {
         "test" => test(),
         "tidy" => tidy(),
-        "openapi" => openapi(true),
+        "generate" => generated(true),
         "soak" => soak(),
         _ => {
-            eprintln!("usage: cargo xtask test | tidy | openapi | soak");
+            eprintln!("usage: cargo xtask test | tidy | generate | soak");
             return ExitCode::from(2);
         }
     };
@@ -114,7 +117,7 @@ fn test() -> Result<()> {
     // the tests use the same build as `cargo run`: one profile, one set of features
     step("build", || cargo(&["build", "--release", "--workspace", "--all-targets", "--locked"]))?;
     let counted = step("tests", run_tests)?;
-    step("openapi", || openapi(false))?;
+    step("generated documents", || generated(false))?;
     println!("{} passed, {} failed, {} skipped", counted.0, counted.1, counted.2);
     if counted.1 > 0 || counted.0 == 0 {
         bail!("some tests failed");
@@ -291,26 +294,31 @@ fn check_sizes() -> Result<()> {
     Ok(())
 }
 
-/// Compares the committed OpenAPI document with the program's, or writes it.
-fn openapi(write: bool) -> Result<()> {
-    let committed = root().join("docs/openapi.json");
+/// Documents that the program prints, and where they are committed.
+const GENERATED: [(&str, &[&str]); 3] = [
+    ("docs/openapi.json", &["openapi"]),
+    ("docs/schemas/connector.json", &["schema", "connector"]),
+    ("docs/schemas/standard.json", &["schema", "standard"]),
+];
+
+/// Compares the committed documents with what the program prints, or writes them.
+fn generated(write: bool) -> Result<()> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     let program = target.join("release/tongban");
     if write {
         cargo(&["build", "--release", "--workspace", "--locked"])?;
     }
-    let out = Command::new(&program)
-        .arg("openapi")
-        .output()
-        .with_context(|| format!("running {}", program.display()))?;
-    if write {
-        std::fs::write(&committed, &out.stdout)?;
-        return Ok(());
-    }
-    if std::fs::read(&committed).unwrap_or_default() != out.stdout {
-        bail!(
-            "docs/openapi.json is not what the program says; run `cargo xtask openapi` and look at the difference"
-        );
+    for (file, arguments) in GENERATED {
+        let out = Command::new(&program).args(arguments).output();
+        let out = out.with_context(|| format!("running {}", program.display()))?;
+        let committed = root().join(file);
+        if write {
+            std::fs::write(&committed, &out.stdout).with_context(|| format!("writing {file}"))?;
+        } else if std::fs::read(&committed).unwrap_or_default() != out.stdout {
+            bail!(
+                "{file} is not what the program says; run `cargo xtask generate` and look at the difference"
+            );
+        }
     }
     Ok(())
 }

@@ -2,10 +2,10 @@
 
 use crate::{
     compile::{
-        CompiledPredicate, CompiledQuery, CompiledTest, Compiler, Lookup, Parameters, Problem, ROWS_MAX, Read,
-        Resolved, SCAN_MAX, Schema, With, schema,
+        CompiledPredicate, CompiledQuery, CompiledTest, Compiler, Lookup, Parameters, Problem, ROWS_MAX,
+        Read, Resolved, SCAN_MAX, Schema, With, schema,
     },
-    declare::{Action, Connector, Rows, Standard, StatementKind, Take, Test},
+    declare::{Action, Column, Connector, ElementKind, Rows, Standard, StatementKind, Take, Test, Transform},
     rule::Row,
     source::{Source, SourceError, Write, Written},
     transform::{Stored, check, normal, read_cell, stored_forms, to_stored},
@@ -13,7 +13,8 @@ use crate::{
 use model::{FieldId, OperationId, Resource, ResourceId, Suite, What};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, RwLock},
+    sync::{Arc, Mutex, RwLock},
+    time::{Duration, Instant},
 };
 
 /// A gateway on one department's database.
@@ -22,7 +23,15 @@ pub struct Gateway<S> {
     standard: Standard,
     source: S,
     first: Schema,
+    codes: Mutex<BTreeMap<(String, String), Codes>>,
     serving: RwLock<Arc<Serving>>,
+}
+
+/// How many codes of a column no declared list has, and when it is worth looking again.
+#[derive(Clone, Copy)]
+struct Codes {
+    strange: usize,
+    again: Instant,
 }
 
 /// What is answered at the moment, and what is not.
@@ -40,6 +49,12 @@ struct CompiledAction {
     columns: Vec<(String, BTreeMap<FieldId, Resolved>)>,
 }
 
+/// The longest value that is looked for, in bytes.
+const SOUGHT_BYTES_MAX: usize = 4096;
+/// Looking at codes takes at most one part in so many of the source's time.
+const CODES_SHARE: u32 = 100;
+/// After looking at codes failed, or took too long, it is tried again after this.
+const CODES_REST: Duration = Duration::from_secs(3600);
 /// The most distinct values of a column that its code list is compared with.
 const CODES_MAX: u64 = 1_000;
 
@@ -103,8 +118,8 @@ impl<S: Source> Gateway<S> {
     /// Compiles a department's files against its database. Problems close only what they name.
     pub async fn open(connector: Connector, standard: &Standard, source: S) -> Result<Self, SourceError> {
         let first = schema(&connector, &source).await?;
-        let serving = RwLock::default();
-        let gateway = Self { connector, standard: standard.clone(), source, first, serving };
+        let (codes, serving) = (Mutex::default(), RwLock::default());
+        let gateway = Self { connector, standard: standard.clone(), source, first, codes, serving };
         gateway.refresh().await?;
         Ok(gateway)
     }
@@ -123,45 +138,57 @@ impl<S: Source> Gateway<S> {
         };
         let mut serving = Serving::compile(&compiler);
         let troubles = self.source.troubles().into_iter();
-        serving.problems.extend(troubles.map(|(table, message)| Problem { at: format!("table {table}"), message }));
+        serving
+            .problems
+            .extend(troubles.map(|(table, message)| Problem { at: format!("table {table}"), message }));
         let before = self.serving();
         let new = serving.problems.iter().filter(|p| !before.problems.contains(p)).cloned().collect();
         *self.serving.write().expect("no holder of this lock panics") = Arc::new(serving);
         Ok(new)
     }
 
-    /// Codes in the database that no declared list has: how many, by table and column.
+    /// Codes in the database that no declared list has: how many, by table and column. A large table is looked at seldom, and one
+    /// too large for it is judged row by row, as it is answered from.
     async fn strange_codes(&self, schema: &Schema) -> BTreeMap<(String, String), usize> {
-        let mut strange = BTreeMap::new();
+        let mut all = BTreeMap::new();
         for entity in self.connector.entities.values() {
             for column in entity.columns.values() {
-                let listed = column.transform.iter().find_map(|t| match t {
-                    crate::declare::Transform::Codes(codes) => Some(codes),
-                    _ => None,
-                });
-                let there = schema.get(&entity.table).is_some_and(|columns| columns.contains_key(&column.column));
-                let Some(codes) = listed.filter(|_| there) else { continue };
-                let bytes = column.transform.contains(&crate::declare::Transform::Gbk);
-                // a table too large for it is judged row by row, as it is answered from
-                let Ok(found) = self.source.distinct(&entity.table, &column.column, bytes, CODES_MAX).await else {
+                let coded = column.transform.iter().any(|t| matches!(t, Transform::Codes(_)));
+                let there =
+                    schema.get(&entity.table).is_some_and(|columns| columns.contains_key(&column.column));
+                if !coded || !there {
                     continue;
+                }
+                let key = (entity.table.clone(), column.column.clone());
+                let known = self.codes.lock().expect("no holder of this lock panics").get(&key).copied();
+                let codes = match known {
+                    Some(codes) if codes.again > Instant::now() => codes,
+                    _ => self.look_at_codes(&entity.table, column).await,
                 };
-                let resolved = Resolved {
-                    name: column.column.clone(),
-                    kind: crate::declare::ElementKind::Code,
-                    transform: column.transform.clone(),
-                    none: column.none.clone(),
-                    parted: None,
-                    scan: false,
-                };
-                let unknown = found.into_iter().filter(|cell| read_cell(Some(cell.clone()), &resolved).is_err());
-                let count = unknown.count();
-                if count > 0 && !codes.is_empty() {
-                    strange.insert((entity.table.clone(), column.column.clone()), count);
+                self.codes.lock().expect("no holder of this lock panics").insert(key.clone(), codes);
+                if codes.strange > 0 {
+                    all.insert(key, codes.strange);
                 }
             }
         }
-        strange
+        all
+    }
+
+    async fn look_at_codes(&self, table: &str, column: &Column) -> Codes {
+        let bytes = column.transform.contains(&Transform::Gbk);
+        let begun = Instant::now();
+        let found = self.source.distinct(table, &column.column, bytes, CODES_MAX).await;
+        let rest = if found.is_ok() { begun.elapsed() * CODES_SHARE } else { CODES_REST };
+        let form = Resolved {
+            transform: column.transform.clone(),
+            none: column.none.clone(),
+            ..Resolved::plain(ElementKind::Code)
+        };
+        let strange = found
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|cell| read_cell(Some(cell.clone()), &form).is_err());
+        Codes { strange: strange.count(), again: Instant::now() + rest }
     }
 
     fn serving(&self) -> Arc<Serving> {
@@ -377,7 +404,8 @@ impl<S: Source> Gateway<S> {
                 (Some(_), Some(_)) => return Err(GatewayError::Ambiguous),
             }
         }
-        let rows = self.read(&lookup.read, &sought, given, !lookup.hops.is_empty()).await?.unwrap_or_default();
+        let rows =
+            self.read(&lookup.read, &sought, given, !lookup.hops.is_empty()).await?.unwrap_or_default();
         let Some(names) = &lookup.names else { return Ok(rows) };
         let renamed = |row: Row| {
             names.iter().map(|(name, own)| (name.clone(), row.get(own).cloned().flatten())).collect()
@@ -405,13 +433,19 @@ impl<S: Source> Gateway<S> {
                 },
                 With::Fixed(value) => ("where", value.as_str()),
             };
+            if value.len() > SOUGHT_BYTES_MAX {
+                return Err(GatewayError::Parameter(name.to_owned()));
+            }
             let value = match normal(value, column) {
                 Ok(value) => value,
                 Err(_) if on_the_way && matches!(with, With::Sought) => return Ok(None),
                 Err(_) => return Err(GatewayError::Parameter(name.to_owned())),
             };
-            if !(column.scan || matches!(with, With::Fixed(_)) && !column.transform.iter().all(|t| t.undoes())) {
-                let forms = stored_forms(&value, column).map_err(|_| GatewayError::Parameter(name.to_owned()))?;
+            if !(column.scan
+                || matches!(with, With::Fixed(_)) && !column.transform.iter().all(|t| t.undoes()))
+            {
+                let forms =
+                    stored_forms(&value, column).map_err(|_| GatewayError::Parameter(name.to_owned()))?;
                 select.conditions.push((column.name.clone(), forms.len()));
                 binds.extend(forms);
             }
@@ -426,7 +460,9 @@ impl<S: Source> Gateway<S> {
         let mut fitting = Vec::new();
         'rows: for cells in rows {
             if cells.len() != read.columns.len() {
-                return Err(SourceError::Failed("it gave another number of columns than asked for".into()).into());
+                return Err(
+                    SourceError::Failed("it gave another number of columns than asked for".into()).into()
+                );
             }
             let mut cells: BTreeMap<&FieldId, Option<Stored>> =
                 read.columns.iter().map(|(id, _)| id).zip(cells).collect();

@@ -2,8 +2,8 @@
 
 use crate::{
     declare::{
-        Column, Connector, ElementKind, Entity, Given, Known, LookupBy, PredicateQuery, Query, Rows, Standard, Take,
-        Test, Through, Transform,
+        Column, Connector, ElementKind, Entity, Given, Known, LookupBy, PredicateQuery, Query, Rows,
+        Standard, Take, Test, Through, Transform,
     },
     rule::Rule,
     source::{Select, Source, SourceError},
@@ -394,8 +394,7 @@ impl<'a> Compiler<'a> {
                 return Err(format!("the query answers no field `{}` of the resource", field.id));
             }
         }
-        let parameters =
-            self.parameters(&query.entity, &query.parameters, &query.given, &query.optional)?;
+        let parameters = self.parameters(&query.entity, &query.parameters, &query.given, &query.optional)?;
         let place = Place {
             entity: &query.entity,
             subject: &query.subject,
@@ -409,7 +408,10 @@ impl<'a> Compiler<'a> {
         let entity = self.entity(&query.entity)?;
         for take in query.fields.values() {
             if matches!(take, Take::Sum { .. })
-                && take.columns().iter().any(|c| self.column(entity, c).is_ok_and(|c| c.kind != ElementKind::Integer))
+                && take
+                    .columns()
+                    .iter()
+                    .any(|c| self.column(entity, c).is_ok_and(|c| c.kind != ElementKind::Integer))
             {
                 return Err("only whole numbers are summed".into());
             }
@@ -438,7 +440,9 @@ impl<'a> Compiler<'a> {
             ));
         }
         let compared = match &predicate.test {
-            Test::Equals(columns) => columns.iter().map(|(column, name)| (name.clone(), column.clone())).collect(),
+            Test::Equals(columns) => {
+                columns.iter().map(|(column, name)| (name.clone(), column.clone())).collect()
+            }
             _ => BTreeMap::new(),
         };
         let all: BTreeMap<_, _> = predicate.parameters.clone().into_iter().chain(compared).collect();
@@ -452,9 +456,15 @@ impl<'a> Compiler<'a> {
             Test::Holds { is, unknown } => {
                 (CompiledTest::Holds(rule(is)?, unknown.as_ref().map(rule).transpose()?), vec![])
             }
-            Test::Equals(columns) => (CompiledTest::Of(predicate.test.clone()), columns.keys().cloned().collect()),
-            Test::In(columns) => (CompiledTest::Of(predicate.test.clone()), columns.keys().cloned().collect()),
-            Test::AtMost(columns) => (CompiledTest::Of(predicate.test.clone()), columns.keys().cloned().collect()),
+            Test::Equals(columns) => {
+                (CompiledTest::Of(predicate.test.clone()), columns.keys().cloned().collect())
+            }
+            Test::In(columns) => {
+                (CompiledTest::Of(predicate.test.clone()), columns.keys().cloned().collect())
+            }
+            Test::AtMost(columns) => {
+                (CompiledTest::Of(predicate.test.clone()), columns.keys().cloned().collect())
+            }
         };
         let rules: Vec<&Rule> = match &test {
             CompiledTest::All(rule) | CompiledTest::Holds(rule, None) => vec![rule],

@@ -1,11 +1,12 @@
 //! The declared files as written.
 
 use model::{DepartmentId, FieldId, OperationId, Resource, ResourceId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
 
 /// The shared standard: data elements by ID.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Standard {
     /// The format: 1.
@@ -15,7 +16,7 @@ pub struct Standard {
 }
 
 /// A data element (数据元).
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Element {
     /// What its values are.
@@ -26,7 +27,7 @@ pub struct Element {
 }
 
 /// What the values of an element are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ElementKind {
     /// Any text.
@@ -46,7 +47,7 @@ pub enum ElementKind {
 }
 
 /// Everything a department declares.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Connector {
     /// The format: 1.
@@ -77,7 +78,7 @@ pub struct Connector {
 }
 
 /// A table or view and what its columns mean.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Entity {
     /// The table or view.
@@ -87,7 +88,7 @@ pub struct Entity {
 }
 
 /// A column and how its values become those of an element.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Column {
     /// The column's name in the database.
@@ -112,7 +113,7 @@ pub struct Column {
 }
 
 /// How a value is looked for in a column.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LookupBy {
     /// As it is stored: the database finds it, by its index where it has one.
@@ -124,7 +125,7 @@ pub enum LookupBy {
 }
 
 /// A step from a stored value to an element's value. Where each can be undone, a value is looked for as stored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Transform {
     /// White space around the value is dropped.
@@ -162,7 +163,7 @@ impl Transform {
 }
 
 /// How a unit code is written in groups.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Groups {
     /// 6, 3, 3, 2, 5, 1 and 8 characters parted by this.
@@ -177,7 +178,7 @@ pub enum Groups {
 }
 
 /// What is to be known about addresses to compare them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddressForm {
     /// Names of cities and districts that may stand in front, and are dropped, in this order.
@@ -188,7 +189,7 @@ pub struct AddressForm {
 }
 
 /// A table in files that are dropped into the source's folder.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileTable {
     /// The file's name; one `*` stands for what changes from drop to drop, and the newest file counts. By its ending: `.csv`,
@@ -210,7 +211,7 @@ fn comma() -> char {
 }
 
 /// The encoding of a text file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Encoding {
     /// UTF-8, with or without a byte order mark.
@@ -221,7 +222,7 @@ pub enum Encoding {
 }
 
 /// An HTTP service with JSON answers.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
     /// The environment variable with the bearer token.
@@ -246,7 +247,7 @@ fn two_seconds() -> u64 {
 }
 
 /// A read of a service.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceRead {
     /// The path and query, with `{column}` where a value looked for goes. 404 means that there is nothing.
@@ -257,7 +258,7 @@ pub struct ServiceRead {
 }
 
 /// How fields of a resource are answered.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Query {
     /// The resource.
@@ -301,7 +302,7 @@ pub struct Query {
 }
 
 /// What a parameter that rules read is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Given {
     /// A value of a data element.
@@ -314,7 +315,7 @@ pub enum Given {
 }
 
 /// How many rows an answer is made of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Rows {
     /// One: a second makes the answer ambiguous.
@@ -325,7 +326,7 @@ pub enum Rows {
 }
 
 /// What answers a field.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Take {
     /// A column.
@@ -358,7 +359,7 @@ impl Take {
 }
 
 /// Something looked up on the way: from then on its value is what is looked for.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Through {
     /// The entity.
@@ -379,7 +380,7 @@ pub struct Through {
 }
 
 /// A further place with rows of the same kind.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Also {
     /// The entity.
@@ -401,7 +402,7 @@ pub struct Also {
 }
 
 /// How a predicate of a resource is answered.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PredicateQuery {
     /// The resource.
@@ -441,7 +442,7 @@ pub struct PredicateQuery {
 }
 
 /// Where a subject must be known.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Known {
     /// The entity.
@@ -451,7 +452,7 @@ pub struct Known {
 }
 
 /// What a predicate tests.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Test {
     /// Yes where a row is found, no where none is.
@@ -477,7 +478,7 @@ pub enum Test {
 }
 
 /// A declared write: one transaction, run once for each case and step.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Action {
     /// The operation's name.
@@ -493,7 +494,7 @@ pub struct Action {
 
 /// One statement of an action. Values are parameters (`$name`), a generated number (`#serial`) or constants,
 /// as in the standard; they are stored in the department's own form.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Statement {
     /// The entity written to.
@@ -510,7 +511,7 @@ pub struct Statement {
 }
 
 /// What a statement does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StatementKind {
     /// Change rows.
@@ -554,6 +555,11 @@ fn parse<T: serde::de::DeserializeOwned>(file: &str, text: &str) -> Result<T, De
 }
 
 impl Standard {
+    /// The JSON Schema of a standard file (draft 2020-12), for editors.
+    pub fn schema() -> serde_json::Value {
+        schemars::schema_for!(Self).to_value()
+    }
+
     /// Reads a standard file.
     pub fn read(path: &Path) -> Result<Self, DeclareError> {
         read(path)
@@ -566,6 +572,11 @@ impl Standard {
 }
 
 impl Connector {
+    /// The JSON Schema of a connector file (draft 2020-12), for editors.
+    pub fn schema() -> serde_json::Value {
+        schemars::schema_for!(Self).to_value()
+    }
+
     /// Reads a connector's text; `file` names it in errors.
     pub fn parse(file: &str, text: &str) -> Result<Self, DeclareError> {
         parse(file, text)

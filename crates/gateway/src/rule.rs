@@ -49,9 +49,8 @@ impl Rule {
         let mut used = BTreeMap::new();
         for name in read.iter().filter(|name| *name != "given") {
             let column = name.parse().ok().and_then(|id: FieldId| columns.get_key_value(&id));
-            let (id, kind) = column.ok_or_else(|| {
-                format!("the rule `{text}` reads `{name}`, which is no column")
-            })?;
+            let (id, kind) =
+                column.ok_or_else(|| format!("the rule `{text}` reads `{name}`, which is no column"))?;
             used.insert(id.clone(), *kind);
         }
         let rule = Self { program: Arc::new(program), columns: used, parameters: parameters.clone() };
@@ -79,7 +78,10 @@ impl Rule {
         };
         context.add_function("days", days).map_err(|e| e.to_string())?;
         for (id, kind) in &self.columns {
-            context.add_variable_from_value(id.to_string(), value(row.get(id).and_then(Option::as_deref), *kind));
+            context.add_variable_from_value(
+                id.to_string(),
+                value(row.get(id).and_then(Option::as_deref), *kind),
+            );
         }
         let given: HashMap<String, Value> = self
             .parameters
@@ -131,7 +133,8 @@ mod tests {
     }
 
     fn compile(text: &str) -> Result<Rule, String> {
-        let columns = [("from", ElementKind::Date), ("until", ElementKind::Date), ("owed", ElementKind::Integer)];
+        let columns =
+            [("from", ElementKind::Date), ("until", ElementKind::Date), ("owed", ElementKind::Integer)];
         let columns = columns.map(|(id, kind)| (name(id), kind)).into();
         let as_of = Parameter { form: Resolved::plain(ElementKind::Date), optional: false };
         Rule::compile(text, &columns, &[(name("as_of"), as_of)].into())
@@ -148,10 +151,15 @@ mod tests {
 
     #[test]
     fn a_rule_reads_its_row_and_what_is_given() {
-        let rule = compile("from <= given.as_of && (until == null || given.as_of < until) && owed == 0").unwrap();
+        let rule =
+            compile("from <= given.as_of && (until == null || given.as_of < until) && owed == 0").unwrap();
         let row = |from: &str, until: Option<&str>| -> Row {
-            [(name("from"), Some(from.to_owned())), (name("until"), until.map(str::to_owned)), (name("owed"), Some("0".into()))]
-                .into()
+            [
+                (name("from"), Some(from.to_owned())),
+                (name("until"), until.map(str::to_owned)),
+                (name("owed"), Some("0".into())),
+            ]
+            .into()
         };
         let given = [(name("as_of"), "2019-04-17".to_owned())].into();
         assert_eq!(rule.holds(&row("2019-04-17", None), &given), Ok(true));

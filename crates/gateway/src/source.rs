@@ -71,10 +71,8 @@ pub enum Written {
 /// A department's own database.
 pub trait Source: Send + Sync + 'static {
     /// The columns of a table or view and their types, or an empty list where there is none.
-    fn columns(
-        &self,
-        table: &str,
-    ) -> impl Future<Output = Result<Vec<(String, String)>, SourceError>> + Send;
+    fn columns(&self, table: &str)
+    -> impl Future<Output = Result<Vec<(String, String)>, SourceError>> + Send;
 
     /// Reads at most `limit` rows. Read-only; ends within the source's time limit, and with bounded memory.
     fn select(

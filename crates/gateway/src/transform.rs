@@ -37,7 +37,8 @@ pub(crate) fn read_cell(stored: Option<Stored>, column: &Resolved) -> Result<Opt
     let Some(by) = &column.parted else {
         return to_standard(text, &column.transform, column.kind).map(Some);
     };
-    let parts = text.split(by.as_str()).map(|part| to_standard(part.to_owned(), &column.transform, column.kind));
+    let parts =
+        text.split(by.as_str()).map(|part| to_standard(part.to_owned(), &column.transform, column.kind));
     let parts = parts.collect::<Result<Vec<_>, _>>()?;
     Ok(Some(serde_json::to_string(&parts).expect("a list of texts can be written as JSON")))
 }
@@ -353,17 +354,10 @@ mod tests {
         let e = read(Stored::Text("11010519491231002X9".into()), &[], ElementKind::ResidentId).unwrap_err();
         assert!(!e.contains("1101"));
         assert!(
-            read(
-                Stored::Text("20181305".into()),
-                &[Transform::Date("yyyymmdd".into())],
-                ElementKind::Date
-            )
-            .is_err()
-        );
-        assert!(
-            read(Stored::Text("12.305".into()), &[Transform::YuanToFen], ElementKind::Integer)
+            read(Stored::Text("20181305".into()), &[Transform::Date("yyyymmdd".into())], ElementKind::Date)
                 .is_err()
         );
+        assert!(read(Stored::Text("12.305".into()), &[Transform::YuanToFen], ElementKind::Integer).is_err());
     }
 
     #[test]
@@ -390,7 +384,8 @@ mod tests {
         ] {
             assert_eq!(address(text, &form).as_deref(), Some(standard), "{text}");
         }
-        let not = ["三里河街5号院12号楼", "5号院12号楼2单元1702室", "三里河街5号院12号楼2单元1702室-3", "", "某市"];
+        let not =
+            ["三里河街5号院12号楼", "5号院12号楼2单元1702室", "三里河街5号院12号楼2单元1702室-3", "", "某市"];
         for text in not {
             assert_eq!(address(text, &form), None, "{text}");
         }

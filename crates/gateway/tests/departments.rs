@@ -83,7 +83,8 @@ impl City {
             let drop = dir.path().join(department);
             std::fs::create_dir(&drop).unwrap();
             std::fs::copy(data.join(file), drop.join(file)).unwrap();
-            departments.insert(department, open(department, &format!("files:{department}"), dir.path()).await);
+            departments
+                .insert(department, open(department, &format!("files:{department}"), dir.path()).await);
         }
         let port = free_port();
         let mut service = Command::new("python3");
@@ -97,7 +98,14 @@ impl City {
         Some(Self { departments, _servers: vec![postgres, mariadb, gas], _dir: dir })
     }
 
-    async fn ask(&self, department: &str, resource: &str, what: What, subject: &str, given: &Value) -> Answer {
+    async fn ask(
+        &self,
+        department: &str,
+        resource: &str,
+        what: What,
+        subject: &str,
+        given: &Value,
+    ) -> Answer {
         let given = given.as_object().unwrap().iter();
         let given = given.map(|(k, v)| (k.parse().unwrap(), v.as_str().unwrap().to_owned())).collect();
         self.departments[department].answer(&resource.parse().unwrap(), &what, subject, &given).await
@@ -120,8 +128,10 @@ impl City {
     /// A predicate of a resource, as the expected answers write it.
     async fn predicate(&self, resource: &str, id: &str, subject: &str, given: Value) -> Value {
         let department = resource.split('.').next().unwrap();
-        let answer =
-            self.ask(department, resource, What::Predicate(id.parse().unwrap()), subject, &given).await.unwrap();
+        let answer = self
+            .ask(department, resource, What::Predicate(id.parse().unwrap()), subject, &given)
+            .await
+            .unwrap();
         match answer[0].1.as_str() {
             "yes" => json!(true),
             "no" => json!(false),
@@ -203,7 +213,9 @@ impl City {
 
     async fn is_debtor(&self, person: &str, as_of: &str) -> Value {
         for number in self.numbers_of(person).await {
-            if self.predicate("court.debtor", "listed", &number, json!({ "as_of": as_of })).await == json!(true) {
+            if self.predicate("court.debtor", "listed", &number, json!({ "as_of": as_of })).await
+                == json!(true)
+            {
                 return json!(true);
             }
         }
@@ -293,7 +305,8 @@ async fn every_expected_answer_is_given() {
             continue;
         }
         asked += 1;
-        let answer = city.answer(question, &line["subject"], line["as_of"].as_str().unwrap_or("2019-04-17")).await;
+        let answer =
+            city.answer(question, &line["subject"], line["as_of"].as_str().unwrap_or("2019-04-17")).await;
         if answer != line["answer"] {
             wrong.push(format!("{}: {answer} where {} was expected", line["id"], line["answer"]));
         }

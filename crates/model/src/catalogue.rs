@@ -2,10 +2,13 @@
 
 use crate::{DepartmentId, FieldId, ResourceId, Text};
 use borsh::{BorshDeserialize, BorshSerialize};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What one call of a resource is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum SubjectKind {
     /// A natural person, by resident identity number (GB 11643).
@@ -17,7 +20,9 @@ pub enum SubjectKind {
 }
 
 /// The share attribute (共享属性) of State Council Order 809 and 国发〔2016〕51号.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum ShareClass {
     /// Shared with every department.
@@ -32,7 +37,9 @@ pub enum ShareClass {
 }
 
 /// A field a resource can answer with.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(deny_unknown_fields)]
 pub struct Field {
     /// The field's name within the resource.
@@ -46,7 +53,9 @@ pub struct Field {
 }
 
 /// A question a resource answers with yes, no or unknown, in place of data (核验).
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(deny_unknown_fields)]
 pub struct Predicate {
     /// The predicate's name within the resource.
@@ -56,7 +65,9 @@ pub struct Predicate {
 }
 
 /// A catalogue entry: type, standard, scope, basis and responsibility, published by its holder.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(deny_unknown_fields)]
 pub struct Resource {
     /// The entry's ID, unique in the consortium.

@@ -114,6 +114,13 @@ macro_rules! name_id {
                 if is_slug(s) { Ok(Self(s.to_owned())) } else { Err(IdError::Slug(s.chars().take(64).collect())) }
             }
         }
+        impl schemars::JsonSchema for $name {
+            fn inline_schema() -> bool { true }
+            fn schema_name() -> std::borrow::Cow<'static, str> { stringify!($name).into() }
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string", "pattern": "^[a-z][a-z0-9._-]{0,63}$" })
+            }
+        }
         impl BorshDeserialize for $name {
             fn deserialize_reader<R: io::Read>(reader: &mut R) -> io::Result<Self> {
                 String::deserialize_reader(reader)?

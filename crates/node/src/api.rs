@@ -1,6 +1,6 @@
 //! `/api/v1`: handlers parse, call and convert; errors are problem details (RFC 9457).
 
-use crate::{DemoDoor, consortium, keep};
+use crate::{DemoDoor, consortium, keep, resources};
 use axum::{
     Json, Router,
     body::Bytes,
@@ -11,7 +11,7 @@ use axum::{
     routing::{any, get, post},
 };
 use flow::{CaseError, Flow, NewCase};
-use gateway::Sqlite;
+use gateway::{Connected, Gateway};
 use model::*;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -25,7 +25,9 @@ const WAIT: Duration = Duration::from_secs(30);
 /// What handlers share.
 pub struct Served {
     /// The node's flow.
-    pub flow: Flow<Sqlite>,
+    pub flow: Flow<Connected>,
+    /// The gateway on the department's own database.
+    pub gateway: Arc<Gateway<Connected>>,
     /// The department.
     pub department: DepartmentId,
     /// The bearer token for case work.
@@ -732,6 +734,9 @@ async fn genesis(State(served): Shared) -> Json<Genesis> {
         keep::archive,
         keep::prune,
         keep::statement,
+        resources::connector,
+        resources::list,
+        resources::show,
         keep::openings,
         keep::checkpoint,
         keep::link,
@@ -754,11 +759,13 @@ async fn metrics(State(served): Shared) -> Result<String, Problem> {
     let chain = served.flow.chain();
     let (epoch, roster) = chain.roster();
     let own = format!(
-        "tongban_height {}\ntongban_commands_waiting {}\ntongban_epoch {epoch}\ntongban_protocol {}\ntongban_votes {}\n",
+        "tongban_height {}\ntongban_commands_waiting {}\ntongban_epoch {epoch}\ntongban_protocol {}\ntongban_votes {}\n\
+         tongban_connector_closed {}\n",
         chain.height(),
         chain.waiting(),
         roster.protocol,
         u8::from(chain.votes()),
+        served.gateway.problems().len(),
     );
     Ok(own + &chain.metrics().await?)
 }
@@ -796,6 +803,7 @@ pub(crate) fn router(served: Arc<Served>) -> Router {
         .route("/api/v1/statements", post(keep::statement))
         .route("/api/v1/openings", get(keep::openings))
         .route("/api/v1/links", post(keep::link))
+        .route("/api/v1/connector", get(resources::connector))
         .route("/api/v1/cases", get(cases).post(open_case))
         .route("/api/v1/cases/{id}", get(case))
         .route("/api/v1/cases/{id}/next", get(case_next))
@@ -824,6 +832,8 @@ pub(crate) fn router(served: Arc<Served>) -> Router {
         .route("/api/v1/proposals", get(consortium::proposals))
         .route("/api/v1/proposals/{id}", get(consortium::proposal))
         .route("/api/v1/blocks/{height}", get(block))
+        .route("/api/v1/resources", get(resources::list))
+        .route("/api/v1/resources/{id}", get(resources::show))
         .route("/api/v1/commands", post(commands))
         .merge(work)
         .route("/api/{*rest}", any(|| async { StatusCode::NOT_FOUND }))

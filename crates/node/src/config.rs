@@ -29,10 +29,14 @@ pub struct Config {
     /// The database of the vault.
     #[serde(default = "default_vault")]
     pub vault: PathBuf,
-    /// The department's own database (SQLite).
-    pub database: PathBuf,
+    /// The department's own data (`TONGBAN_DATABASE`): a SQLite file, `postgres://…`, `mysql://…`, `files:FOLDER`, or a service at
+    /// `http(s)://…`.
+    pub database: String,
     /// The department's connector file.
     pub connector: PathBuf,
+    /// How often the node looks whether the department's data still fits its connector, in seconds.
+    #[serde(default = "default_connector_check_seconds")]
+    pub connector_check_seconds: u64,
     /// The shared standard.
     pub standard: PathBuf,
     /// Folders of matter packages this department handles.
@@ -59,8 +63,14 @@ pub struct Config {
     /// Which calls this department lawfully withholds from its statements, on which ground, and until when.
     #[serde(default)]
     pub withheld: Vec<flow::Withholding>,
+    /// The folder of the file.
+    #[serde(skip)]
+    pub dir: PathBuf,
 }
 
+fn default_connector_check_seconds() -> u64 {
+    30
+}
 fn default_votes() -> PathBuf {
     "votes".into()
 }
@@ -82,6 +92,16 @@ fn default_ledger() -> PathBuf {
 }
 fn default_vault() -> PathBuf {
     "vault.db".into()
+}
+
+/// The address of a department's data, with a path of its own below a folder.
+fn below(address: &str, dir: &Path) -> String {
+    let local = |path: &str| dir.join(path).to_string_lossy().into_owned();
+    match address.split_once(':') {
+        _ if address.contains("://") => address.to_owned(),
+        Some((kind @ ("files" | "sqlite"), path)) => format!("{kind}:{}", local(path)),
+        _ => local(address),
+    }
 }
 
 /// Why a configuration cannot be used.
@@ -108,13 +128,17 @@ impl Config {
                     .map_err(|_| wrong(format!("{name} is not an address like 127.0.0.1:8400")))?;
             }
         }
+        if let Ok(value) = std::env::var("TONGBAN_DATABASE") {
+            config.database = value;
+        }
         let dir = path.parent().unwrap_or(Path::new("."));
+        config.dir = dir.to_owned();
+        config.database = below(&config.database, dir);
         let paths = [
             &mut config.genesis,
             &mut config.keys,
             &mut config.ledger,
             &mut config.vault,
-            &mut config.database,
             &mut config.connector,
             &mut config.standard,
             &mut config.votes,
@@ -129,5 +153,14 @@ impl Config {
             *path = dir.join(&*path);
         }
         Ok(config)
+    }
+
+    /// Connects to the department's own data.
+    pub async fn connect(
+        &self,
+        connector: &gateway::Connector,
+        read_only: bool,
+    ) -> Result<gateway::Connected, gateway::SourceError> {
+        gateway::Connected::open(&self.database, &self.dir, connector, read_only).await
     }
 }

@@ -7,6 +7,7 @@ mod demo_door;
 mod keep;
 mod node;
 mod pages;
+mod resources;
 mod session;
 mod vault;
 mod votes;

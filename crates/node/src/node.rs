@@ -4,7 +4,7 @@ use crate::{Config, DemoDoor, SqliteVault, api, pages, votes};
 use axum::Router;
 use chain::Chain;
 use flow::{Flow, Package, Settings};
-use gateway::{Connector, Gateway, Sqlite, Standard};
+use gateway::{Connected, Connector, Gateway, Source as _, Standard};
 use ledger::Rules;
 use model::{DepartmentId, Genesis, Roster};
 use std::{
@@ -13,6 +13,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 use tracing::{info, warn};
@@ -50,10 +51,10 @@ pub struct Node {
     /// Its configuration.
     pub config: Config,
     /// Its flow.
-    pub flow: Flow<Sqlite>,
+    pub flow: Flow<Connected>,
     /// Where it serves.
     pub http: SocketAddr,
-    gateway: Arc<Gateway<Sqlite>>,
+    gateway: Arc<Gateway<Connected>>,
     vault: Arc<SqliteVault>,
     tasks: Vec<JoinHandle<()>>,
     /// Held for as long as the node uses its ledger folder.
@@ -96,6 +97,21 @@ pub fn read_roster(path: &Path) -> Result<Roster, StartError> {
     serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))
 }
 
+fn closed(problem: &gateway::Problem) {
+    warn!(at = %problem.at, problem = %problem.message, "this is closed until its mapping fits the schema again");
+}
+
+/// Finds out that the department's database no longer fits its connector, or fits again.
+async fn look_again(gateway: Arc<Gateway<Connected>>, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        match gateway.refresh().await {
+            Ok(new) => new.iter().for_each(closed),
+            Err(e) => warn!(error = %e, "the department's database cannot be looked at"),
+        }
+    }
+}
+
 impl Node {
     /// Starts a node. The demo door exists only where the demo passes one in.
     pub async fn start(config: Config, passphrase: &str, door: Option<DemoDoor>) -> Result<Self, StartError> {
@@ -108,11 +124,11 @@ impl Node {
         if connector.department != config.department {
             return Err(StartError::File(format!("{} is of another department", config.connector.display())));
         }
-        let database = |source| StartError::Database { path: config.database.display().to_string(), source };
-        let source = Sqlite::open(&config.database).await.map_err(database)?;
+        let database = |source| StartError::Database { path: gateway::shown(&config.database), source };
+        let source = config.connect(&connector, false).await.map_err(database)?;
         let gateway = Arc::new(Gateway::open(connector, &standard, source).await.map_err(database)?);
         for problem in gateway.problems() {
-            warn!(at = %problem.at, problem = %problem.message, "this is closed until its mapping fits the schema again");
+            closed(&problem);
         }
         let packages = config.matters.iter().map(|dir| Package::read(dir)).collect::<Result<Vec<_>, _>>();
         let packages = packages.map_err(|e| file(&e))?;
@@ -153,6 +169,7 @@ impl Node {
         let http = listener.local_addr().map_err(|e| StartError::Listen(config.http, e))?;
         let state = Arc::new(api::Served {
             flow: flow.clone(),
+            gateway: gateway.clone(),
             department: config.department.clone(),
             token: config.api_token.clone(),
             door,
@@ -165,7 +182,10 @@ impl Node {
             }
         });
         info!(department = %config.department, %http, "node started");
-        Ok(Self { config, flow, http, gateway, vault, tasks: vec![server, keeping], _claim: claim })
+        let every = Duration::from_secs(config.connector_check_seconds.max(1));
+        let looking = tokio::spawn(look_again(gateway.clone(), every));
+        let tasks = vec![server, keeping, looking];
+        Ok(Self { config, flow, http, gateway, vault, tasks, _claim: claim })
     }
 
     /// The ledger.
@@ -174,7 +194,7 @@ impl Node {
     }
 
     /// The gateway.
-    pub fn gateway(&self) -> &Gateway<Sqlite> {
+    pub fn gateway(&self) -> &Gateway<Connected> {
         &self.gateway
     }
 

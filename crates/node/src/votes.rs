@@ -2,7 +2,7 @@
 
 use crypto::{Credentials, VoteKeyFolder, VoteKeys as _};
 use flow::Flow;
-use gateway::Sqlite;
+use gateway::Connected;
 use model::{Body, Outcome, PublicKey, Roster};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tracing::{info, warn};
@@ -11,7 +11,7 @@ use tracing::{info, warn};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Destroys the keys this department no longer votes with and, every so many epochs, lets it vote with a fresh one.
-pub(crate) async fn keep(flow: Flow<Sqlite>, keys: Arc<VoteKeyFolder>, every: u64, first_start: PathBuf) {
+pub(crate) async fn keep(flow: Flow<Connected>, keys: Arc<VoteKeyFolder>, every: u64, first_start: PathBuf) {
     let chain = flow.chain().clone();
     loop {
         let (epoch, roster) = chain.roster();
@@ -36,7 +36,7 @@ pub(crate) async fn keep(flow: Flow<Sqlite>, keys: Arc<VoteKeyFolder>, every: u6
 }
 
 async fn turn(
-    flow: &Flow<Sqlite>,
+    flow: &Flow<Connected>,
     keys: &VoteKeyFolder,
     every: u64,
     epoch: u64,

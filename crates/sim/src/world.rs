@@ -316,8 +316,18 @@ pub struct Database {
 }
 
 impl Source for Database {
-    async fn columns(&self, table: &str) -> Result<Vec<String>, SourceError> {
+    async fn columns(&self, table: &str) -> Result<Vec<(String, String)>, SourceError> {
         self.tables.columns(table).await
+    }
+
+    async fn distinct(
+        &self,
+        table: &str,
+        column: &str,
+        bytes: bool,
+        limit: u64,
+    ) -> Result<Vec<gateway::Stored>, SourceError> {
+        self.tables.distinct(table, column, bytes, limit).await
     }
 
     async fn select(

@@ -182,7 +182,7 @@ pub async fn write_consortium(
     let root = dir.canonicalize()?;
     let made = setup::make(&plan, dir, PASSPHRASE, now_ms(), |config: &mut Config| {
         let home = root.join("departments").join(config.department.as_str());
-        config.database = home.join("department.db");
+        config.database = home.join("department.db").to_string_lossy().into_owned();
         config.connector = home.join("connector.yaml");
         config.standard = root.join("elements.yaml");
         if config.department.as_str() == "bureau" {

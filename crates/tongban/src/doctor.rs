@@ -192,7 +192,7 @@ async fn database(config: &Config, checks: &mut Checks) {
     let compiled = async {
         let standard = gateway::Standard::read(&config.standard).map_err(|e| e.to_string())?;
         let connector = gateway::Connector::read(&config.connector).map_err(|e| e.to_string())?;
-        let source = gateway::Sqlite::open_read_only(&config.database).await.map_err(|e| e.to_string())?;
+        let source = config.connect(&connector, true).await.map_err(|e| e.to_string())?;
         let gateway =
             gateway::Gateway::open(connector, &standard, source).await.map_err(|e| e.to_string())?;
         match gateway.problems().len() {

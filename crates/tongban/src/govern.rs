@@ -193,20 +193,20 @@ impl GovernanceCommand {
     }
 }
 
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
 /// A department's own node, and what signs its commands.
-struct Own {
-    config: Config,
+pub(crate) struct Own {
+    pub(crate) config: Config,
     client: Client,
     keys: Keys,
-    rules: Rules,
+    pub(crate) rules: Rules,
 }
 
 impl Own {
-    fn open(config: &Path) -> Result<Self> {
+    pub(crate) fn open(config: &Path) -> Result<Self> {
         let config = Config::read(config)?;
         let keys = crypto::load_keys(&config.keys, &passphrase()?)?;
         let rules = Rules::of(node::read_genesis(&config.genesis)?);
@@ -224,7 +224,7 @@ impl Own {
     }
 
     /// Submits a command of this department and waits until it is final; the refusal's code where it is refused.
-    async fn submit(&self, body: Body) -> Result<String> {
+    pub(crate) async fn submit(&self, body: Body) -> Result<String> {
         let command = Command {
             chain: self.chain(),
             signer: self.config.department.clone(),

@@ -4,7 +4,9 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use serde_json::json;
 use std::{path::PathBuf, process::ExitCode};
-use tongban::{archive, audit, backup, bench, demo, doctor, govern, say, setup};
+use tongban::{
+    archive, audit, backup, bench, bench_gateway, catalogue, connector, demo, doctor, govern, say, setup,
+};
 
 /// Departments share a citizen's data one transaction at a time, under consent, with proof.
 #[derive(Parser)]
@@ -151,15 +153,25 @@ enum Command {
         #[command(subcommand)]
         command: LedgerCommand,
     },
-    /// Check a matter package.
+    /// Check and publish matter packages.
     Matter {
         #[command(subcommand)]
-        command: MatterCommand,
+        command: catalogue::MatterCommand,
     },
-    /// Check a department's files against its database.
+    /// The catalogue of data resources on the ledger: publish what a department answers for, search, show.
+    Resource {
+        #[command(subcommand)]
+        command: catalogue::ResourceCommand,
+    },
+    /// Statutory bases that holders approve beforehand.
+    Basis {
+        #[command(subcommand)]
+        command: catalogue::BasisCommand,
+    },
+    /// Try a department's files against its own data.
     Connector {
         #[command(subcommand)]
-        command: ConnectorCommand,
+        command: connector::ConnectorCommand,
     },
     /// Measure real components.
     Bench {
@@ -169,6 +181,14 @@ enum Command {
     /// Print the OpenAPI document of a node.
     #[command(hide = true)]
     Openapi,
+    /// Print the JSON Schema of a file format, for editors: `connector` or `standard`.
+    ///
+    /// Example: tongban schema connector > connector.schema.json
+    Schema {
+        /// The format.
+        #[arg(value_parser = ["connector", "standard"])]
+        format: String,
+    },
 }
 
 #[derive(Subcommand)]
@@ -295,43 +315,15 @@ enum LedgerCommand {
 }
 
 #[derive(Subcommand)]
-enum MatterCommand {
-    /// Read a package and say what is wrong with it.
-    ///
-    /// Example: tongban matter check matters/house-transfer
-    Check {
-        /// The package's folder.
-        dir: PathBuf,
-        /// Print one JSON document.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-#[derive(Subcommand)]
-enum ConnectorCommand {
-    /// Compile a connector against a live database; change nothing.
-    ///
-    /// Example: tongban connector check elements.yaml connector.yaml --database department.db
-    Check {
-        /// The standard and the connector file.
-        #[arg(num_args = 2, required = true)]
-        files: Vec<PathBuf>,
-        /// The SQLite database file.
-        #[arg(long)]
-        database: PathBuf,
-        /// Print one JSON document.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-#[derive(Subcommand)]
 enum BenchCommand {
     /// Final commands a second through the client API of real nodes on this machine.
     ///
     /// Example: tongban bench ledger --validators 4 --bytes 512 --in-flight 1000 --seconds 20 --json
     Ledger(bench::Options),
+    /// Look-ups a second through a connector on PostgreSQL, beside the bare driver's in the same run.
+    ///
+    /// Example: tongban bench gateway --database postgres://bench@127.0.0.1/bench --rows 10000000 --connections 32 --json
+    Gateway(bench_gateway::Options),
 }
 
 /// The answer is no (exit 1), as opposed to a failure to try (exit 2).
@@ -362,8 +354,6 @@ fn main() -> ExitCode {
             | Command::Statement { json: true, .. }
             | Command::Restore { json: true, .. }
             | Command::Consortium { command: ConsortiumCommand::Init { json: true, .. } }
-            | Command::Matter { command: MatterCommand::Check { json: true, .. } }
-            | Command::Connector { command: ConnectorCommand::Check { json: true, .. } }
             | Command::Ledger {
                 command: LedgerCommand::Export { json: true, .. }
                     | LedgerCommand::Fsck { json: true, .. }
@@ -377,6 +367,10 @@ fn main() -> ExitCode {
         Command::Department { command } => command.json(),
         Command::Governance { command } => command.json(),
         Command::Audit { command } => command.json(),
+        Command::Resource { command } => command.json(),
+        Command::Basis { command } => command.json(),
+        Command::Matter { command } => command.json(),
+        Command::Connector { command } => command.json(),
         _ => false,
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
@@ -455,11 +449,18 @@ async fn run(command: Command) -> Result<()> {
             let restored = move || backup::restore(&from, &out, dry_run, json);
             unless(tokio::task::spawn_blocking(restored).await??)
         }
-        Command::Matter { command: MatterCommand::Check { dir, json } } => check_matter(dir, json),
-        Command::Connector { command: ConnectorCommand::Check { files, database, json } } => {
-            check_connector(files, database, json).await
-        }
+        Command::Resource { command } => unless(catalogue::resource(command).await?),
+        Command::Basis { command } => catalogue::basis(command).await,
+        Command::Matter { command } => unless(catalogue::matter(command).await?),
+        Command::Connector { command } => unless(connector::connector(command).await?),
         Command::Bench { command: BenchCommand::Ledger(options) } => bench::ledger(options).await,
+        Command::Bench { command: BenchCommand::Gateway(options) } => bench_gateway::gateway(options).await,
+        Command::Schema { format } => {
+            let schema =
+                if format == "standard" { gateway::Standard::schema() } else { gateway::Connector::schema() };
+            say!("{}", serde_json::to_string_pretty(&schema)?);
+            Ok(())
+        }
         Command::Openapi => {
             say!("{}", node::openapi().trim_end());
             Ok(())
@@ -549,45 +550,4 @@ async fn serve(config: PathBuf) -> Result<()> {
         anyhow::bail!("the ledger engine stopped by itself; its log says why");
     }
     Ok(())
-}
-
-fn check_matter(dir: PathBuf, json: bool) -> Result<()> {
-    let checked = flow::Package::read(&dir);
-    if json {
-        let problems: Vec<_> = checked
-            .as_ref()
-            .err()
-            .map(|e| json!({ "severity": "error", "path": e.file, "line": 0, "code": "package", "message": e.message }))
-            .into_iter()
-            .collect();
-        say!("{}", json!({ "problems": problems }));
-    }
-    let package = checked.map_err(|e| No(e.to_string()))?;
-    if !json {
-        say!("{} version {}: {} steps, no problem found", package.id, package.version, package.steps.len());
-    }
-    Ok(())
-}
-
-async fn check_connector(files: Vec<PathBuf>, database: PathBuf, json: bool) -> Result<()> {
-    let standard = gateway::Standard::read(&files[0])?;
-    let connector = gateway::Connector::read(&files[1])?;
-    let source = gateway::Sqlite::open_read_only(&database).await?;
-    let gateway = gateway::Gateway::open(connector, &standard, source).await?;
-    let problems = gateway.problems();
-    if json {
-        say!("{}", json!({ "queries": gateway.report() }));
-    } else {
-        for query in gateway.report() {
-            say!("{:<8} {}", query.status, query.id);
-            for problem in query.problems {
-                say!("         {problem}");
-            }
-        }
-    }
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(No(format!("{} declaration(s) do not fit the database", problems.len())).into())
-    }
 }

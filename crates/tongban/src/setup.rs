@@ -139,6 +139,8 @@ fn config_of(id: &DepartmentId, listen: SocketAddr, http: SocketAddr) -> Config 
         ledger: "ledger".into(),
         vault: "vault.db".into(),
         database: "department.db".into(),
+        dir: PathBuf::new(),
+        connector_check_seconds: 30,
         connector: "connector.yaml".into(),
         standard: "elements.yaml".into(),
         matters: vec![],

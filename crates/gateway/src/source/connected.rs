@@ -83,7 +83,8 @@ impl Connected {
 fn columns_of(connector: &Connector, looked_up: bool) -> BTreeMap<String, BTreeSet<String>> {
     let mut columns = BTreeMap::<String, BTreeSet<String>>::new();
     let queries = connector.queries.iter().map(|q| (&q.entity, &q.subject, &q.also, &q.through, &q.known));
-    let predicates = connector.predicates.iter().map(|p| (&p.entity, &p.subject, &p.also, &p.through, &p.known));
+    let predicates =
+        connector.predicates.iter().map(|p| (&p.entity, &p.subject, &p.also, &p.through, &p.known));
     let mut sought = BTreeSet::new();
     for (entity, subject, also, through, known) in queries.chain(predicates) {
         sought.insert((entity, subject));

@@ -99,14 +99,17 @@ impl Files {
     fn newest(&self, declared: &FileTable) -> Result<Version, String> {
         let (before, after) = declared.file.split_once('*').unwrap_or((&declared.file, ""));
         let fits = |name: &str| match declared.file.contains('*') {
-            true => name.len() >= before.len() + after.len() && name.starts_with(before) && name.ends_with(after),
+            true => {
+                name.len() >= before.len() + after.len() && name.starts_with(before) && name.ends_with(after)
+            }
             false => name == declared.file,
         };
         let entries = std::fs::read_dir(&self.dir).map_err(|e| format!("{}: {e}", self.dir.display()))?;
-        let versions = entries.flatten().filter(|e| e.file_name().to_str().is_some_and(fits)).filter_map(|e| {
-            let meta = e.metadata().ok().filter(std::fs::Metadata::is_file)?;
-            Some(Version { path: e.path(), modified: meta.modified().ok()?, bytes: meta.len() })
-        });
+        let versions =
+            entries.flatten().filter(|e| e.file_name().to_str().is_some_and(fits)).filter_map(|e| {
+                let meta = e.metadata().ok().filter(std::fs::Metadata::is_file)?;
+                Some(Version { path: e.path(), modified: meta.modified().ok()?, bytes: meta.len() })
+            });
         let newest = versions.max_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
         newest.ok_or(format!("there is no file `{}` in {}", declared.file, self.dir.display()))
     }

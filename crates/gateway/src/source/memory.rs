@@ -56,9 +56,9 @@ fn text(value: &Stored) -> Option<&str> {
 }
 
 fn fits(row: &Row, picks: &[(&String, &[Stored])]) -> bool {
-    picks.iter().all(|(column, forms)| {
-        forms.iter().any(|value| row.get(*column).map(String::as_str) == text(value))
-    })
+    picks
+        .iter()
+        .all(|(column, forms)| forms.iter().any(|value| row.get(*column).map(String::as_str) == text(value)))
 }
 
 impl Source for Memory {
@@ -74,7 +74,8 @@ impl Source for Memory {
         _bytes: bool,
         limit: u64,
     ) -> Result<Vec<Stored>, SourceError> {
-        let values: BTreeSet<String> = self.rows(table).into_iter().filter_map(|mut r| r.remove(column)).collect();
+        let values: BTreeSet<String> =
+            self.rows(table).into_iter().filter_map(|mut r| r.remove(column)).collect();
         Ok(values.into_iter().take(limit as usize).map(Stored::Text).collect())
     }
 

@@ -64,7 +64,8 @@ impl Service {
             (None, Some(file)) => {
                 let file = folder.join(file);
                 let token = std::fs::read_to_string(&file);
-                let token = token.map_err(|e| failed(format!("reading the token in {}: {e}", file.display())))?;
+                let token =
+                    token.map_err(|e| failed(format!("reading the token in {}: {e}", file.display())))?;
                 Some(token.trim().to_owned())
             }
             (None, None) => None,
@@ -80,28 +81,29 @@ impl Service {
         Ok(Self { base, declared, columns, client, token, failures, rests_until })
     }
 
-    /// The address of a path with its query, where `{column}` is what is looked for.
+    /// The address of a path with its query, where `{column}` is what is looked for; a part of the query whose column is not looked
+    /// for is left out.
     fn url(&self, path: &str, values: &BTreeMap<&str, &str>) -> Result<Url, SourceError> {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let filled = |text: &str| {
-            values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
-        };
         let mut url = self.base.clone();
         {
             let mut segments = url.path_segments_mut().map_err(|()| failed("its address has no path"))?;
             segments.pop_if_empty();
             for segment in path.split('/').filter(|s| !s.is_empty()) {
-                let segment = filled(segment);
-                // what the standard calls a value may not leave its place in the path
-                if segment == "." || segment == ".." {
-                    return Err(failed("a value is no path segment"));
+                let segment = filled(segment, values)
+                    .ok_or_else(|| failed("its path names a column that nothing is looked for in"))?;
+                // a value may not leave its place in the path
+                if matches!(segment.as_str(), "" | "." | "..") {
+                    return Err(failed("a value is no part of a path"));
                 }
                 segments.push(&segment);
             }
         }
         for pair in query.split('&').filter(|p| !p.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            url.query_pairs_mut().append_pair(name, &filled(value));
+            if let Some(value) = filled(value, values) {
+                url.query_pairs_mut().append_pair(name, &value);
+            }
         }
         Ok(url)
     }
@@ -180,12 +182,25 @@ impl Service {
         match found {
             Value::Null => Ok(vec![]),
             Value::Object(row) => Ok(vec![row]),
-            Value::Array(rows) => {
-                rows.into_iter().map(|row| if let Value::Object(row) = row { Ok(row) } else { Err(shape()) }).collect()
-            }
+            Value::Array(rows) => rows
+                .into_iter()
+                .map(|row| if let Value::Object(row) = row { Ok(row) } else { Err(shape()) })
+                .collect(),
             _ => Err(shape()),
         }
     }
+}
+
+/// A template with values for its `{names}`; none where one has no value. What stands in a value is never a template.
+fn filled(template: &str, values: &BTreeMap<&str, &str>) -> Option<String> {
+    let (mut out, mut rest) = (String::new(), template);
+    while let Some((before, after)) = rest.split_once('{') {
+        let (name, after) = after.split_once('}')?;
+        out += before;
+        out += values.get(name)?;
+        rest = after;
+    }
+    Some(out + rest)
 }
 
 fn text(value: &Value) -> Result<Option<Stored>, SourceError> {

@@ -33,8 +33,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const JOURNAL: &str = "tongban_action_journal";
 /// The most bytes one read takes into memory.
 const READ_BYTES_MAX: usize = 64 << 20;
-/// Connections for reading.
-const READERS: u32 = 8;
+/// Connections for reading, at most; they are made as they are needed.
+const READERS: u32 = 32;
 
 /// What differs between the databases.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -137,7 +137,9 @@ impl Dialect {
     fn journal(self) -> String {
         let kind = if self == Self::MySql { "VARCHAR(191)" } else { "TEXT" };
         let key = self.key();
-        format!("CREATE TABLE IF NOT EXISTS {JOURNAL} ({key} {kind} NOT NULL PRIMARY KEY, result TEXT NOT NULL)")
+        format!(
+            "CREATE TABLE IF NOT EXISTS {JOURNAL} ({key} {kind} NOT NULL PRIMARY KEY, result TEXT NOT NULL)"
+        )
     }
 
     fn key(self) -> &'static str {
@@ -190,7 +192,9 @@ fn of_no_such_type(e: &sqlx::Error) -> bool {
 }
 
 async fn limited<T>(work: impl Future<Output = Result<T, SourceError>>) -> Result<T, SourceError> {
-    tokio::time::timeout(TIME_LIMIT + Duration::from_secs(1), work).await.unwrap_or(Err(SourceError::TimedOut))
+    tokio::time::timeout(TIME_LIMIT + Duration::from_secs(1), work)
+        .await
+        .unwrap_or(Err(SourceError::TimedOut))
 }
 
 macro_rules! bound {
@@ -377,7 +381,8 @@ impl Sqlite {
     /// Opens a file for checking only: nothing in it is changed, and actions fail.
     pub async fn open_read_only(path: &Path) -> Result<Self, SourceError> {
         let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(TIME_LIMIT);
-        let reads = SqlitePoolOptions::new().max_connections(4).connect_with(options).await.map_err(failed)?;
+        let reads =
+            SqlitePoolOptions::new().max_connections(4).connect_with(options).await.map_err(failed)?;
         Ok(Self { reads, writes: None, types: Types::default() })
     }
 
@@ -412,7 +417,8 @@ impl Postgres {
         // a name as the builder quotes it, found on the search path
         let sql = "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute \
                    WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
-        let quoted: Vec<String> = table.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
+        let quoted: Vec<String> =
+            table.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
         let rows = sqlx::query(sql).bind(quoted.join(".")).fetch_all(&self.reads).await.map_err(failed)?;
         rows.iter().map(|r| Ok((r.try_get(0).map_err(failed)?, r.try_get(1).map_err(failed)?))).collect()
     }
@@ -421,7 +427,8 @@ impl Postgres {
 impl MySql {
     /// Connects to a database by its address (`mysql://user:password@host:port/database?ssl-mode=…`). Times are those of China.
     pub async fn open(url: &str, read_only: bool) -> Result<Self, SourceError> {
-        let options = MySqlConnectOptions::from_str(&url.replacen("mariadb://", "mysql://", 1)).map_err(failed)?;
+        let options =
+            MySqlConnectOptions::from_str(&url.replacen("mariadb://", "mysql://", 1)).map_err(failed)?;
         let options = options.timezone(String::from("+08:00"));
         let pool = |n: u32, reading: bool| {
             MySqlPoolOptions::new().max_connections(n).acquire_timeout(CONNECT_LIMIT).after_connect(

@@ -53,11 +53,17 @@ impl Server {
 }
 
 fn done(command: &mut Command) -> bool {
-    command.stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null()).status().is_ok_and(|s| s.success())
+    command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .stdin(Stdio::null())
+        .status()
+        .is_ok_and(|s| s.success())
 }
 
 fn find(names: &[&str]) -> Option<PathBuf> {
-    let mut dirs: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
+    let mut dirs: Vec<PathBuf> =
+        std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
     dirs.push("/usr/sbin".into());
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     dirs.extend(versions.map(|version| version.path().join("bin")));
@@ -125,7 +131,12 @@ pub fn mariadb() -> Option<Server> {
                GRANT ALL ON city.* TO tongban@127.0.0.1;";
     let ready = || {
         let mut client = Command::new(&client);
-        done(client.arg("--no-defaults").arg(format!("--socket={}", socket.display())).args(["-u", "root", "-e", sql]))
+        done(
+            client
+                .arg("--no-defaults")
+                .arg(format!("--socket={}", socket.display()))
+                .args(["-u", "root", "-e", sql]),
+        )
     };
     let mut server = Server::of(command, format!("mysql://tongban@127.0.0.1:{port}/city"), ready);
     server._dir = Some(dir);
@@ -142,7 +153,17 @@ pub fn load(url: &str, script: &[u8]) {
         let rest = url.strip_prefix("mysql://tongban@127.0.0.1:").unwrap();
         let (port, database) = rest.split_once('/').unwrap();
         let mut client = Command::new(find(&["mariadb"]).unwrap());
-        client.args(["--no-defaults", "--protocol=tcp", "-h", "127.0.0.1", "-P", port, "-u", "tongban", database]);
+        client.args([
+            "--no-defaults",
+            "--protocol=tcp",
+            "-h",
+            "127.0.0.1",
+            "-P",
+            port,
+            "-u",
+            "tongban",
+            database,
+        ]);
         client
     };
     let mut child = client.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();

@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod connecting;
 mod keeping;
 
 use anyhow::Result;
@@ -131,6 +132,10 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
     let city = Arc::new(City::new(3));
     let port = demo::free_addresses(1).unwrap()[0].port();
     let made = demo::write_consortium(&dir, port, Suite::International, EPOCH_BLOCKS, &city).await.unwrap();
+    let gas = node_dir(&dir, &"gas".parse().unwrap()).join("node.toml");
+    let toml = std::fs::read_to_string(&gas).unwrap();
+    std::fs::write(&gas, toml.replace("connector_check_seconds = 30", "connector_check_seconds = 1"))
+        .unwrap();
     let mut processes = Processes { dir: dir.clone(), children: BTreeMap::new() };
     for id in made.keys.keys() {
         processes.start(id);
@@ -154,6 +159,9 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
     assert!(plain.iter().all(|s| s.exception != Some(Exception::PowerDown)));
 
     hostile_bodies_are_answered_with_problems(&dir).await;
+    connecting::the_catalogue_follows_the_connectors(&dir);
+    connecting::a_query_is_tried(&dir, &plain[0]);
+    connecting::drift_closes_what_it_touches(&dir).await;
 
     // one of four validators dies in the middle of a hundred cases: nothing stops, nothing is lost
     let tasks = spawn(&driver, &plain[..CASES]);

@@ -1,0 +1,81 @@
+//! The part of the API about data resources: the catalogue on the ledger, and how this department's own connector fares.
+
+use crate::api::{Problem, Shared};
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+    http::StatusCode,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The most entries of one answer.
+const ENTRIES_MAX: usize = 500;
+
+#[derive(Deserialize)]
+pub(crate) struct Search {
+    #[serde(default)]
+    q: String,
+    limit: Option<usize>,
+}
+
+/// Catalogue entries.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Resources {
+    /// How many there are.
+    total: usize,
+    /// The first of them, by name; as their holders published them.
+    #[schema(value_type = Vec<Object>)]
+    resources: Vec<model::Resource>,
+}
+
+/// The catalogue: entries with all words of `q` in their name, title, holder or fields.
+#[utoipa::path(get, path = "/api/v1/resources", params(("q" = Option<String>, Query), ("limit" = Option<usize>, Query)),
+    responses((status = 200, body = Resources)))]
+pub(crate) async fn list(State(served): Shared, Query(search): Query<Search>) -> Json<Resources> {
+    let first = search.limit.unwrap_or(ENTRIES_MAX).min(ENTRIES_MAX);
+    let (total, resources) = served.flow.resources(&search.q, first);
+    Json(Resources { total, resources })
+}
+
+/// One catalogue entry.
+#[utoipa::path(get, path = "/api/v1/resources/{id}", params(("id" = String, Path)),
+    responses((status = 200, body = Object), (status = 404, body = Problem)))]
+pub(crate) async fn show(
+    State(served): Shared,
+    Path(id): Path<String>,
+) -> Result<Json<model::Resource>, Problem> {
+    let found = id.parse().ok().and_then(|id| served.flow.resource(&id));
+    let missing =
+        || Problem::new(StatusCode::NOT_FOUND, "unknown_resource", "there is no such catalogue entry");
+    found.map(Json).ok_or_else(missing)
+}
+
+/// A declaration and whether it serves.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Declaration {
+    /// `query registry.title`, `predicate …` or `action …`.
+    id: String,
+    /// `ok`, or `closed` until it fits the database again.
+    status: &'static str,
+    /// Why it is closed.
+    problems: Vec<String>,
+}
+
+/// How the connector fits the department's database.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Connector {
+    /// Every declaration.
+    queries: Vec<Declaration>,
+    /// What else is wrong: a file that cannot be taken in.
+    problems: Vec<String>,
+}
+
+/// How this department's connector fits its database: looked at every half minute.
+#[utoipa::path(get, path = "/api/v1/connector", responses((status = 200, body = Connector)))]
+pub(crate) async fn connector(State(served): Shared) -> Json<Connector> {
+    let report = served.gateway.report().into_iter();
+    let queries = report.map(|c| Declaration { id: c.id, status: c.status, problems: c.problems }).collect();
+    let rest = served.gateway.problems().into_iter().filter(|p| p.at.starts_with("table "));
+    Json(Connector { queries, problems: rest.map(|p| format!("{}: {}", p.at, p.message)).collect() })
+}

@@ -1,0 +1,346 @@
+//! `tongban resource`, `matter` and `basis`: what a department publishes on the ledger.
+
+use crate::{archive::client, client::Refused, govern::Own, say};
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Subcommand;
+use model::{ApprovalId, ApproveBasis, Body, DepartmentId, FieldId, MatterId, Resource, ResourceId};
+use node::Config;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// `tongban resource …`.
+#[derive(Subcommand)]
+pub enum ResourceCommand {
+    /// Compare the connector's resources with the catalogue on the ledger. Exits 1 where something is not published as declared.
+    ///
+    /// Example: tongban resource check --config nodes/tax/node.toml
+    Check {
+        /// The node's configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Publish the connector's resources on the ledger: those that are new, or declared otherwise than published.
+    ///
+    /// Example: TONGBAN_PASSPHRASE=… tongban resource publish --config nodes/tax/node.toml
+    Publish {
+        /// The node's configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// Only say what would be published.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the catalogue, or the entries that have all words of a search in their name, title, holder or fields.
+    ///
+    /// Example: tongban resource list 不动产 --config nodes/tax/node.toml
+    List {
+        /// What to search for.
+        words: Vec<String>,
+        /// The node's configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one entry.
+    ///
+    /// Example: tongban resource show registry.title --config nodes/tax/node.toml
+    Show {
+        /// The entry.
+        id: ResourceId,
+        /// The node's configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `tongban basis …`.
+#[derive(Subcommand)]
+pub enum BasisCommand {
+    /// As holder, approve that a department may use a resource of yours in a matter under a statutory duty.
+    ///
+    /// Example: TONGBAN_PASSPHRASE=… tongban basis approve restriction-check --asker bureau --matter house-transfer
+    /// --resource registry.restriction --names seized,objected --citation 不动产登记暂行条例第二十二条 --days 365
+    /// --config nodes/registry/node.toml
+    Approve {
+        /// The approval's name; matters refer to it.
+        id: ApprovalId,
+        /// Who may ask.
+        #[arg(long)]
+        asker: DepartmentId,
+        /// In which matter.
+        #[arg(long)]
+        matter: MatterId,
+        /// For which of your resources.
+        #[arg(long)]
+        resource: ResourceId,
+        /// For which fields or predicates.
+        #[arg(long, value_delimiter = ',', required = true)]
+        names: Vec<FieldId>,
+        /// The statute.
+        #[arg(long)]
+        citation: String,
+        /// For how many days from now.
+        #[arg(long, default_value_t = 365)]
+        days: u64,
+        /// The node's configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `tongban matter …`.
+#[derive(Subcommand)]
+pub enum MatterCommand {
+    /// Check a package.
+    ///
+    /// Example: tongban matter check matters/house-transfer
+    Check {
+        /// The package's folder.
+        dir: PathBuf,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Publish a package on the ledger.
+    ///
+    /// Example: TONGBAN_PASSPHRASE=… tongban matter publish matters/house-transfer --config nodes/bureau/node.toml
+    Publish {
+        /// The package's folder.
+        dir: PathBuf,
+        /// The node's configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl ResourceCommand {
+    /// Whether it prints one JSON document.
+    pub fn json(&self) -> bool {
+        let (Self::Check { json, .. }
+        | Self::Publish { json, .. }
+        | Self::List { json, .. }
+        | Self::Show { json, .. }) = self;
+        *json
+    }
+}
+
+impl BasisCommand {
+    /// Whether it prints one JSON document.
+    pub fn json(&self) -> bool {
+        let Self::Approve { json, .. } = self;
+        *json
+    }
+}
+
+impl MatterCommand {
+    /// Whether it prints one JSON document.
+    pub fn json(&self) -> bool {
+        let (Self::Check { json, .. } | Self::Publish { json, .. }) = self;
+        *json
+    }
+}
+
+/// How a declared resource stands to the catalogue, with the version to publish where it must be.
+async fn standing(config: &Config) -> Result<Vec<(Resource, &'static str)>> {
+    let connector = gateway::Connector::read(&config.connector)?;
+    let client = client(config);
+    let mut standing = Vec::new();
+    for mut resource in connector.resources {
+        ensure!(
+            resource.holder == config.department,
+            "{} declares {} as its holder, and this is {}",
+            resource.id,
+            resource.holder,
+            config.department
+        );
+        let published: Result<Resource> = client.get(&format!("/api/v1/resources/{}", resource.id)).await;
+        let published = match published {
+            Ok(published) => Some(published),
+            Err(e) if e.downcast_ref::<Refused>().is_some_and(|r| r.code == "unknown_resource") => None,
+            Err(e) => return Err(e),
+        };
+        let state = match published {
+            None => {
+                resource.version = 1;
+                "new"
+            }
+            Some(published) => {
+                resource.version = published.version;
+                if published == resource {
+                    "published"
+                } else {
+                    resource.version += 1;
+                    "changed"
+                }
+            }
+        };
+        standing.push((resource, state));
+    }
+    Ok(standing)
+}
+
+/// Runs `tongban resource …`. Says no where the answer is no.
+pub async fn resource(command: ResourceCommand) -> Result<Option<String>> {
+    match command {
+        ResourceCommand::Check { config, json } => {
+            let standing = standing(&Config::read(&config)?).await?;
+            say_standing(&standing, json);
+            let n = standing.iter().filter(|(_, state)| *state != "published").count();
+            Ok((n > 0).then(|| {
+                format!("{n} resource(s) are not published as declared: `tongban resource publish`")
+            }))
+        }
+        ResourceCommand::Publish { config, dry_run, json } => {
+            let own = Own::open(&config)?;
+            let mut standing = standing(&own.config).await?;
+            for (resource, state) in standing.iter_mut().filter(|(_, state)| *state != "published") {
+                if !dry_run {
+                    own.submit(Body::PublishResource(resource.clone())).await?;
+                    *state = "published now";
+                }
+            }
+            say_standing(&standing, json);
+            Ok(None)
+        }
+        ResourceCommand::List { words, config, json } => {
+            let mut path = url_of("/api/v1/resources", &words.join(" "));
+            path.push_str("&limit=500");
+            let found: Value = client(&Config::read(&config)?).get(&path).await?;
+            if json {
+                say!("{found}");
+                return Ok(None);
+            }
+            let resources: Vec<Resource> = serde_json::from_value(found["resources"].clone())?;
+            for resource in &resources {
+                say!(
+                    "{:<28} v{:<3} {:<10} {}",
+                    resource.id.as_str(),
+                    resource.version,
+                    resource.holder.as_str(),
+                    resource.title.zh
+                );
+            }
+            say!("{} of {}", resources.len(), found["total"]);
+            Ok(None)
+        }
+        ResourceCommand::Show { id, config, json } => {
+            let resource: Value =
+                client(&Config::read(&config)?).get(&format!("/api/v1/resources/{id}")).await?;
+            match json {
+                true => say!("{resource}"),
+                false => say!("{}", serde_json::to_string_pretty(&resource)?),
+            }
+            Ok(None)
+        }
+    }
+}
+
+fn url_of(path: &str, query: &str) -> String {
+    let encoded: String = query
+        .bytes()
+        .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") })
+        .collect();
+    format!("{path}?q={encoded}")
+}
+
+fn say_standing(standing: &[(Resource, &'static str)], json: bool) {
+    if json {
+        let resources: Vec<_> = standing
+            .iter()
+            .map(|(r, state)| json!({ "id": r.id, "version": r.version, "status": state }))
+            .collect();
+        say!("{}", json!({ "resources": resources }));
+    } else {
+        standing.iter().for_each(|(r, state)| say!("{state:<14} {} version {}", r.id, r.version));
+    }
+}
+
+/// Runs `tongban basis …`.
+pub async fn basis(command: BasisCommand) -> Result<()> {
+    let BasisCommand::Approve { id, asker, matter, resource, names, citation, days, config, json } = command;
+    let own = Own::open(&config)?;
+    let expires_ms = crate::govern::now_ms() + days * 86_400_000;
+    let approval = ApproveBasis {
+        id: id.clone(),
+        asker: asker.clone(),
+        matter: matter.clone(),
+        resource,
+        names,
+        citation,
+        expires_ms,
+    };
+    let command = own.submit(Body::ApproveBasis(approval)).await?;
+    if json {
+        say!("{}", json!({ "id": id, "command": command, "expires_ms": expires_ms }));
+    } else {
+        say!("{asker} may ask in {matter} under `{id}` for {days} days");
+    }
+    Ok(())
+}
+
+/// Runs `tongban matter …`. Says no where the package is not in order.
+pub async fn matter(command: MatterCommand) -> Result<Option<String>> {
+    match command {
+        MatterCommand::Check { dir, json } => {
+            let (package, problem) = checked(&dir);
+            if json {
+                let problems: Vec<Value> = problem.iter().map(|(problem, _)| problem.clone()).collect();
+                say!("{}", json!({ "problems": problems }));
+            } else if let Some(package) = package {
+                say!(
+                    "{} version {}: {} steps, no problem found",
+                    package.id,
+                    package.version,
+                    package.steps.len()
+                );
+            }
+            Ok(problem.map(|(_, message)| message))
+        }
+        MatterCommand::Publish { dir, config, json } => {
+            let (package, problem) = checked(&dir);
+            let Some(package) = package else { bail!(problem.map(|p| p.1).unwrap_or_default()) };
+            let own = Own::open(&config)?;
+            let command = own.submit(Body::PublishMatter(package.publication(own.rules.suite()))).await;
+            let command =
+                command.with_context(|| format!("publishing {} version {}", package.id, package.version))?;
+            if json {
+                say!("{}", json!({ "id": package.id, "version": package.version, "command": command }));
+            } else {
+                say!(
+                    "{} version {} is published; name its folder in `matters` of node.toml to handle it",
+                    package.id,
+                    package.version
+                );
+            }
+            Ok(None)
+        }
+    }
+}
+
+/// A package, or what is wrong with it.
+fn checked(dir: &Path) -> (Option<flow::Package>, Option<(Value, String)>) {
+    match flow::Package::read(dir) {
+        Ok(package) => (Some(package), None),
+        Err(e) => {
+            let problem = json!({ "severity": "error", "path": e.file, "line": 0, "code": "package", "message": e.message });
+            (None, Some((problem, e.to_string())))
+        }
+    }
+}

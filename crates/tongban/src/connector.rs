@@ -1,0 +1,201 @@
+//! `tongban connector`: what a department's engineer tries files with, at the department itself.
+
+use crate::say;
+use anyhow::{Context as _, Result, bail};
+use clap::Subcommand;
+use gateway::{Connected, Connector, Gateway, GatewayError, Standard};
+use model::{FieldId, What};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+/// `tongban connector …`.
+#[derive(Subcommand)]
+pub enum ConnectorCommand {
+    /// Compile a connector against the live source and report drift; nothing is changed. Exits 1 where something does not fit.
+    ///
+    /// Example: tongban connector check elements.yaml connector.yaml --database postgres://reader@10.0.0.5/registry
+    Check {
+        /// The standard and the connector file.
+        #[arg(num_args = 2, required = true)]
+        files: Vec<PathBuf>,
+        /// A SQLite file, `postgres://…`, `mysql://…`, `files:FOLDER`, or a service at `http(s)://…`. A password is better put into
+        /// TONGBAN_DATABASE, where no other user of the machine sees it.
+        #[arg(long, env = "TONGBAN_DATABASE", hide_env_values = true)]
+        database: String,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Answer one declared query for one subject, at the department itself. Values are masked unless you ask for them.
+    ///
+    /// Example: tongban connector try elements.yaml connector.yaml --database department.db --query registry.deed
+    /// --subject '{"unit":"110108001002GB00003F00010001"}'
+    ///
+    /// Example: tongban connector try elements.yaml connector.yaml --database department.db --query police.person.matches
+    /// --subject '{"subject":"11010519491231002X","name":"王小明"}'
+    Try {
+        /// The standard and the connector file.
+        #[arg(num_args = 2, required = true)]
+        files: Vec<PathBuf>,
+        /// See `connector check`.
+        #[arg(long, env = "TONGBAN_DATABASE", hide_env_values = true)]
+        database: String,
+        /// The resource, or the resource and its predicate.
+        #[arg(long)]
+        query: String,
+        /// A JSON object: the subject, by the name of its column or as `subject`, and the parameters.
+        #[arg(long)]
+        subject: String,
+        /// Show values as they are.
+        #[arg(long)]
+        unmasked: bool,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl ConnectorCommand {
+    /// Whether it prints one JSON document.
+    pub fn json(&self) -> bool {
+        let (Self::Check { json, .. } | Self::Try { json, .. }) = self;
+        *json
+    }
+}
+
+/// Runs `tongban connector …`. Says what does not fit, where something does not.
+pub async fn connector(command: ConnectorCommand) -> Result<Option<String>> {
+    match command {
+        ConnectorCommand::Check { files, database, json } => check(&files, &database, json).await,
+        ConnectorCommand::Try { files, database, query, subject, unmasked, json } => {
+            let (connector, gateway) = open(&files, &database).await?;
+            attempt(&connector, &gateway, &query, &subject, unmasked, json).await
+        }
+    }
+}
+
+async fn open(files: &[PathBuf], database: &str) -> Result<(Connector, Gateway<Connected>)> {
+    let standard = Standard::read(&files[0])?;
+    let connector = Connector::read(&files[1])?;
+    let source = Connected::open(database, Path::new(""), &connector, true).await;
+    let source = source.with_context(|| format!("opening {}", gateway::shown(database)))?;
+    let gateway = Gateway::open(connector.clone(), &standard, source).await?;
+    Ok((connector, gateway))
+}
+
+async fn check(files: &[PathBuf], database: &str, json: bool) -> Result<Option<String>> {
+    let (_, gateway) = open(files, database).await?;
+    let problems = gateway.problems();
+    let tables: Vec<_> = problems.iter().filter(|p| p.at.starts_with("table ")).collect();
+    if json {
+        say!("{}", json!({ "queries": gateway.report(), "problems": tables }));
+    } else {
+        for query in gateway.report() {
+            say!("{:<8} {}", query.status, query.id);
+            for problem in query.problems {
+                say!("         {problem}");
+            }
+        }
+        tables.iter().for_each(|problem| say!("{}: {}", problem.at, problem.message));
+    }
+    let n = problems.len();
+    Ok((n > 0).then(|| format!("{n} thing(s) do not fit the source")))
+}
+
+/// What is asked, about whom and with which parameters.
+fn question(
+    connector: &Connector,
+    query: &str,
+    subject: &str,
+) -> Result<(model::ResourceId, What, String, BTreeMap<FieldId, String>)> {
+    let fields = connector.queries.iter().find(|q| q.resource.as_str() == query).map(|q| {
+        let fields = What::Fields(q.fields.keys().cloned().collect());
+        (q.resource.clone(), fields, &q.subject)
+    });
+    let predicate = connector.predicates.iter().find(|p| format!("{}.{}", p.resource, p.id) == query);
+    let predicate = predicate.map(|p| (p.resource.clone(), What::Predicate(p.id.clone()), &p.subject));
+    let Some((resource, what, column)) = fields.or(predicate) else {
+        let queries = connector.queries.iter().map(|q| q.resource.to_string());
+        let known: Vec<_> =
+            queries.chain(connector.predicates.iter().map(|p| format!("{}.{}", p.resource, p.id))).collect();
+        bail!("the connector declares no `{query}`; it declares {}", known.join(", "));
+    };
+    let given: Value = serde_json::from_str(subject).context("--subject is no JSON")?;
+    let Value::Object(mut given) = given else {
+        bail!("--subject is a JSON object, for example {{\"{column}\":\"…\"}}")
+    };
+    let text = |value: Value| match value {
+        Value::String(text) => Ok(text),
+        Value::Number(n) => Ok(n.to_string()),
+        _ => bail!("values in --subject are texts"),
+    };
+    let about = given.remove("subject").or_else(|| given.remove(column.as_str()));
+    // named by what it is, where there is nothing else
+    let about = match about {
+        None if given.len() == 1 => {
+            given.iter().next().map(|(name, _)| name.clone()).and_then(|n| given.remove(&n))
+        }
+        about => about,
+    };
+    let about = text(about.with_context(|| format!("--subject names no `{column}` and no `subject`"))?)?;
+    let parameters = given.into_iter().map(|(name, value)| Ok((name.parse()?, text(value)?)));
+    Ok((resource, what, about, parameters.collect::<Result<_>>()?))
+}
+
+fn masked(value: &str, unmasked: bool) -> Value {
+    let one = |text: &str| match text {
+        _ if unmasked => json!(text),
+        "yes" | "no" | "unknown" | "ambiguous" | "" => json!(text),
+        text => json!(model::identifier::mask(text)),
+    };
+    match serde_json::from_str::<Vec<String>>(value) {
+        Ok(list) => list.iter().map(|text| one(text)).collect(),
+        Err(_) => one(value),
+    }
+}
+
+async fn attempt(
+    connector: &Connector,
+    gateway: &Gateway<Connected>,
+    query: &str,
+    subject: &str,
+    unmasked: bool,
+    json: bool,
+) -> Result<Option<String>> {
+    let (resource, what, about, parameters) = question(connector, query, subject)?;
+    let begun = Instant::now();
+    let answer = gateway.answer(&resource, &what, &about, &parameters).await;
+    let ms = begun.elapsed().as_secs_f64() * 1000.0;
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as u64);
+    let as_of = flow::local_minute(now);
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(e @ GatewayError::Source(_)) => return Err(e.into()),
+        Err(e) => {
+            if json {
+                say!("{}", json!({ "answer": null, "reason": e.code(), "as_of": as_of, "ms": ms }));
+            }
+            let closed = gateway.problems().into_iter().find(|p| p.at.ends_with(query)).map(|p| p.message);
+            let why = if matches!(e, GatewayError::Undeclared) { closed } else { None };
+            return Ok(Some(why.unwrap_or_else(|| e.to_string())));
+        }
+    };
+    if json {
+        let answer: serde_json::Map<_, _> =
+            answer.iter().map(|(id, value)| (id.to_string(), masked(value, unmasked))).collect();
+        say!("{}", json!({ "answer": answer, "as_of": as_of, "ms": ms }));
+    } else {
+        for (id, value) in &answer {
+            let shown = masked(value, unmasked);
+            say!("{:<16} {}", id.as_str(), shown.as_str().map_or_else(|| shown.to_string(), str::to_owned));
+        }
+        say!("as of {as_of} (UTC+8), {ms:.1} ms");
+    }
+    Ok(None)
+}
