@@ -118,7 +118,7 @@ pub async fn a_pruned_node_and_one_from_a_backup_know_all_they_knew(
     let audit = node_dir(dir, &"audit".parse().unwrap());
     processes.kill("audit");
     std::fs::remove_dir_all(audit.join("ledger")).unwrap();
-    let (archive, toml) = (out.join("ledger.archive"), audit.join("node.toml"));
+    let (archive, toml) = (home.join("ledger.archive"), audit.join("node.toml"));
     let restore = |archive: &Path| {
         tongban(&[
             "ledger",
