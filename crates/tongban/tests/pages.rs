@@ -230,6 +230,10 @@ async fn a_house_is_transferred_on_the_pages() -> Result<()> {
     browser.see("The receipt is not valid").await?;
 
     // the ledger's records and blocks, by what departments did
+    browser.go("/catalogue?q=Electricity&lang=en").await?;
+    browser.click("//td/a[contains(@href, '/catalogue/power.account')]").await?;
+    browser.find("//h1[contains(., 'Electricity account')]").await?;
+    browser.find("//li[contains(., 'Are the bills paid?')]").await?;
     browser.go("/explorer?lang=en").await?;
     browser.click("//td/a[contains(@href, '/explorer/record/')]").await?;
     browser.see("Record ID").await?;

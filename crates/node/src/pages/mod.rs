@@ -1,6 +1,7 @@
 //! The pages, rendered on the server; every journey works without JavaScript.
 
 mod cases;
+mod catalogue;
 mod citizen;
 mod public;
 mod texts;
@@ -68,6 +69,8 @@ pub fn router(served: Arc<Served>) -> Router {
         .route("/case/{id}/refuse", post(cases::refuse))
         .route("/case/{id}/receipts/{name}", get(cases::receipt))
         .route("/desk", get(cases::desk))
+        .route("/catalogue", get(catalogue::catalogue))
+        .route("/catalogue/{id}", get(catalogue::resource))
         .route("/explorer", get(public::explorer))
         .route("/explorer/block/{height}", get(public::block))
         .route("/explorer/record/{id}", get(public::record))
