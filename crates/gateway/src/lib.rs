@@ -14,5 +14,7 @@ mod transform;
 pub use answer::{Answered, Checked, Gateway, GatewayError, Performed};
 pub use compile::{Problem, ROWS_MAX, SCAN_MAX};
 pub use declare::{Connector, DeclareError, Standard};
-pub use source::{Connected, Select, Source, SourceError, Sqlite, Write, Written, memory::Memory, shown};
+pub use source::{
+    Connected, Select, Source, SourceError, Sqlite, Write, Written, memory::Memory, shown, use_tls,
+};
 pub use transform::Stored;

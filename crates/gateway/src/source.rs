@@ -11,6 +11,7 @@ mod service;
 mod sql;
 
 pub use connected::{Connected, shown};
+pub use service::use_tls;
 pub use sql::Sqlite;
 
 /// Why a source did not answer. Never holds a value.

@@ -26,6 +26,7 @@ pub struct Refused {
 impl Client {
     /// A client of the node at an address.
     pub fn new(address: SocketAddr, token: &str) -> Self {
+        gateway::use_tls();
         Self { http: reqwest::Client::new(), base: format!("http://{address}"), token: token.to_owned() }
     }
 

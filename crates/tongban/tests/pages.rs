@@ -144,6 +144,7 @@ async fn a_house_is_transferred_on_the_pages() -> Result<()> {
         println!("skipped: chromedriver is not installed");
         return Ok(());
     }
+    gateway::use_tls();
     let dir = tempfile::tempdir()?;
     let data = dir.path().join("data");
     let ports = tongban::demo::free_addresses(2)?;

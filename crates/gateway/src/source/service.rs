@@ -44,6 +44,12 @@ fn failed(what: impl Into<String>) -> SourceError {
     SourceError::Failed(what.into())
 }
 
+/// Chooses what TLS is done with in this process. Call it before any HTTP client is made.
+pub fn use_tls() {
+    // whoever chose before has chosen
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 impl Service {
     /// A service at an address. Its bearer token comes from the environment variable or the file that the connector names.
     pub(crate) fn open(
@@ -70,8 +76,7 @@ impl Service {
             }
             (None, None) => None,
         };
-        // it may be the first to use TLS in this process
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        use_tls();
         let client = Client::builder()
             .timeout(Duration::from_millis(declared.timeout_ms))
             .redirect(reqwest::redirect::Policy::none())
