@@ -1,4 +1,4 @@
-//! Rules on rows in CEL (https://cel.dev): no loops without end, no reading or writing of anything else.
+//! Rules on rows in CEL (<https://cel.dev>): no loops without end, no reading or writing of anything else.
 //!
 //! A rule sees the columns of one row by their names, as the standard writes them: whole numbers as numbers, everything else as
 //! text, and null where there is nothing; and the call's parameters as members of `given`. Days are `yyyy-mm-dd`, so `<` compares
