@@ -5,8 +5,8 @@ use crate::{
         CompiledPredicate, CompiledQuery, CompiledTest, Compiler, Lookup, Parameters, Problem, ROWS_MAX,
         Read, Resolved, SCAN_MAX, Schema, With, schema,
     },
-    declare::{Action, Column, Connector, ElementKind, Rows, Standard, StatementKind, Take, Test, Transform},
-    rule::Row,
+    declare::{Action, Column, Connector, ElementKind, Rows, Standard, StatementKind, Take, Transform},
+    rule::{Row, Rule},
     source::{Source, SourceError, Write, Written},
     transform::{Stored, check, normal, read_cell, stored_forms, to_stored},
 };
@@ -324,51 +324,44 @@ impl<S: Source> Gateway<S> {
             return Ok("unknown");
         }
         let yes = |holds: bool| if holds { "yes" } else { "no" };
-        let (rule, one) = match &predicate.test {
-            CompiledTest::Exists => return Ok(yes(!rows.is_empty())),
-            CompiledTest::Absent => return Ok(yes(rows.is_empty())),
-            CompiledTest::All(rule) => (Some(rule), false),
-            CompiledTest::Holds(rule, _) => (Some(rule), true),
-            CompiledTest::Of(_) => (None, true),
-        };
-        let Some(row) = rows.first() else { return Ok("unknown") };
-        if one && rows.len() > 1 {
-            return Ok("ambiguous");
-        }
-        if let CompiledTest::Holds(_, Some(unknown)) = &predicate.test
-            && unknown.holds(row, &given).map_err(GatewayError::Value)?
-        {
-            return Ok("unknown");
-        }
-        if let Some(rule) = rule {
-            for row in &rows {
-                if !rule.holds(row, &given).map_err(GatewayError::Value)? {
-                    return Ok("no");
+        let holds = |rule: &Rule, row: &Row| rule.holds(row, &given).map_err(GatewayError::Value);
+        let row = match (&predicate.test, &rows[..]) {
+            (CompiledTest::Exists, _) => return Ok(yes(!rows.is_empty())),
+            (CompiledTest::Absent, _) => return Ok(yes(rows.is_empty())),
+            (_, []) => return Ok("unknown"),
+            (CompiledTest::All(rule), rows) => {
+                for row in rows {
+                    if !holds(rule, row)? {
+                        return Ok("no");
+                    }
                 }
+                return Ok("yes");
             }
-            return Ok("yes");
-        }
-        let CompiledTest::Of(test) = &predicate.test else { unreachable!("the others have a rule") };
-        let columns: Vec<&FieldId> = match test {
-            Test::Equals(columns) => columns.keys().collect(),
-            Test::In(columns) => columns.keys().collect(),
-            Test::AtMost(columns) => columns.keys().collect(),
-            _ => vec![],
+            (_, [row]) => row,
+            _ => return Ok("ambiguous"),
         };
-        if columns.iter().any(|column| row.get(*column).is_none_or(Option::is_none)) {
-            return Ok("unknown");
-        }
         let cell = |column: &FieldId| row.get(column).and_then(Option::as_ref);
-        Ok(yes(match test {
-            Test::Equals(columns) => columns.iter().all(|(column, name)| cell(column) == given.get(name)),
-            Test::In(columns) => {
-                columns.iter().all(|(column, words)| cell(column).is_some_and(|v| words.contains(v)))
+        // each column's part of the answer; none where the column is empty
+        let parts: Vec<Option<bool>> = match &predicate.test {
+            CompiledTest::Holds(_, Some(unknown)) if holds(unknown, row)? => vec![None],
+            CompiledTest::Holds(rule, _) | CompiledTest::All(rule) => vec![Some(holds(rule, row)?)],
+            CompiledTest::Equals(columns) => columns
+                .iter()
+                .map(|(column, name)| cell(column).map(|v| given.get(name) == Some(v)))
+                .collect(),
+            CompiledTest::In(columns) => {
+                columns.iter().map(|(column, words)| cell(column).map(|v| words.contains(v))).collect()
             }
-            Test::AtMost(columns) => columns.iter().all(|(column, most)| {
-                cell(column).and_then(|v| v.parse::<i64>().ok()).is_some_and(|n| n <= *most)
-            }),
-            _ => unreachable!("compiled to another test"),
-        }))
+            CompiledTest::AtMost(columns) => columns
+                .iter()
+                .map(|(column, most)| cell(column).map(|v| v.parse::<i64>().is_ok_and(|n| n <= *most)))
+                .collect(),
+            CompiledTest::Exists | CompiledTest::Absent => vec![],
+        };
+        match parts.into_iter().collect::<Option<Vec<bool>>>() {
+            None => Ok("unknown"),
+            Some(parts) => Ok(yes(parts.into_iter().all(|part| part))),
+        }
     }
 
     async fn rows_everywhere(
@@ -535,6 +528,15 @@ impl<S: Source> Gateway<S> {
                     .map_err(|_| GatewayError::Parameter(column.to_string()))?;
                 Ok((resolved.name.clone(), stored))
             };
+            let find = |(column, text): (&FieldId, &String)| {
+                let resolved = &columns[column];
+                let unfit = |_| GatewayError::Parameter(column.to_string());
+                let value = normal(&value_of(text)?, resolved).map_err(unfit)?;
+                match stored_forms(&value, resolved) {
+                    Ok(forms) if !forms.is_empty() => Ok((resolved.name.clone(), forms)),
+                    _ => Err(GatewayError::Parameter(column.to_string())),
+                }
+            };
             writes.push(Write {
                 table: table.clone(),
                 insert: statement.kind == StatementKind::Insert,
@@ -543,7 +545,7 @@ impl<S: Source> Gateway<S> {
                     .iter()
                     .map(store)
                     .collect::<Result<Vec<(String, Stored)>, GatewayError>>()?,
-                pick: statement.pick.iter().map(store).collect::<Result<Vec<_>, GatewayError>>()?,
+                pick: statement.pick.iter().map(find).collect::<Result<Vec<_>, GatewayError>>()?,
                 expect: statement.expect,
             });
         }
@@ -621,8 +623,17 @@ fn compile_action(compiler: &Compiler<'_>, action: &Action) -> Result<CompiledAc
             return Err("an update without `where` would change every row".into());
         }
         let mut resolved = BTreeMap::new();
-        for column in statement.set.keys().chain(statement.pick.keys()) {
+        for column in statement.set.keys() {
             resolved.insert(column.clone(), compiler.column(entity, column)?);
+        }
+        for column in statement.pick.keys() {
+            let found = compiler.sought(entity, column)?;
+            if found.scan {
+                return Err(format!(
+                    "rows to change are picked by what is stored: `{column}` has `lookup: scan`"
+                ));
+            }
+            resolved.insert(column.clone(), found);
         }
         for value in statement.set.values().chain(statement.pick.values()) {
             if let Some(name) = value.strip_prefix('$')

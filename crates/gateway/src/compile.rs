@@ -7,6 +7,7 @@ use crate::{
     },
     rule::Rule,
     source::{Select, Source, SourceError},
+    transform::{normal, stored_forms},
 };
 use model::FieldId;
 use serde::Serialize;
@@ -144,7 +145,9 @@ pub(crate) enum CompiledTest {
     Absent,
     All(Rule),
     Holds(Rule, Option<Rule>),
-    Of(Test),
+    Equals(BTreeMap<FieldId, FieldId>),
+    In(BTreeMap<FieldId, Vec<String>>),
+    AtMost(BTreeMap<FieldId, i64>),
 }
 
 pub(crate) struct Compiler<'a> {
@@ -233,7 +236,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// A column that a value is looked for in.
-    fn sought(&self, entity: &Entity, id: &FieldId) -> Result<Resolved, String> {
+    pub(crate) fn sought(&self, entity: &Entity, id: &FieldId) -> Result<Resolved, String> {
         let column = self.column(entity, id)?;
         if column.parted.is_some() {
             return Err(format!("`{id}` has several values in a cell: nothing is looked for in it"));
@@ -268,8 +271,18 @@ impl<'a> Compiler<'a> {
             conditions.push((column.clone(), With::Parameter(name.clone())));
         }
         for (column, value) in place.fixed {
-            columns.insert(column.clone(), self.column(entity, column)?);
-            conditions.push((column.clone(), With::Fixed(value.clone())));
+            let resolved = self.column(entity, column)?;
+            let unfit = |e| format!("`where` wants `{column}` to be `{value}`, which it never is: {e}");
+            let value = normal(value, &resolved).map_err(unfit)?;
+            if resolved.transform.iter().all(Transform::undoes) {
+                match stored_forms(&value, &resolved) {
+                    Ok(forms) if !forms.is_empty() => {}
+                    Ok(_) => return Err(unfit("its code list has no such word".into())),
+                    Err(e) => return Err(unfit(e)),
+                }
+            }
+            columns.insert(column.clone(), resolved);
+            conditions.push((column.clone(), With::Fixed(value)));
         }
         let keep = place.keep.map(|text| self.rule(text, entity, parameters)).transpose()?;
         let of_rules = keep.iter().chain(more_rules.iter().copied()).flat_map(|rule| rule.columns());
@@ -312,28 +325,27 @@ impl<'a> Compiler<'a> {
         let hops = self.hops(first.through, parameters)?;
         let names = None;
         let mut places = vec![Lookup { hops, read: self.read(first, parameters, read, rules)?, names }];
-        let none = BTreeMap::new();
         let of_rules = rules.iter().flat_map(|rule| rule.columns());
         let wanted: BTreeSet<&FieldId> = read.iter().chain(of_rules).collect();
         for other in also {
+            let own = |column: &FieldId| other.columns.get(column).unwrap_or(column).clone();
+            let narrowing =
+                first.parameters.iter().map(|(name, column)| (name.clone(), own(column))).collect();
             let place = Place {
                 entity: &other.entity,
                 subject: &other.subject,
                 through: &other.through,
-                parameters: &none,
+                parameters: &narrowing,
                 fixed: &other.fixed,
                 keep: other.keep.as_deref(),
             };
-            let own: Vec<FieldId> =
-                wanted.iter().map(|name| other.columns.get(*name).unwrap_or(*name).clone()).collect();
-            let names = wanted.iter().map(|name| {
-                let own = other.columns.get(*name).unwrap_or(*name);
-                ((*name).clone(), own.clone())
-            });
+            let names: BTreeMap<FieldId, FieldId> =
+                wanted.iter().map(|name| ((*name).clone(), own(name))).collect();
+            let read: Vec<FieldId> = names.values().cloned().collect();
             places.push(Lookup {
                 hops: self.hops(&other.through, parameters)?,
-                names: Some(names.collect()),
-                read: self.read(&place, parameters, &own, &[])?,
+                read: self.read(&place, parameters, &read, &[])?,
+                names: Some(names),
             });
         }
         Ok(places)
@@ -457,13 +469,11 @@ impl<'a> Compiler<'a> {
                 (CompiledTest::Holds(rule(is)?, unknown.as_ref().map(rule).transpose()?), vec![])
             }
             Test::Equals(columns) => {
-                (CompiledTest::Of(predicate.test.clone()), columns.keys().cloned().collect())
+                (CompiledTest::Equals(columns.clone()), columns.keys().cloned().collect())
             }
-            Test::In(columns) => {
-                (CompiledTest::Of(predicate.test.clone()), columns.keys().cloned().collect())
-            }
+            Test::In(columns) => (CompiledTest::In(columns.clone()), columns.keys().cloned().collect()),
             Test::AtMost(columns) => {
-                (CompiledTest::Of(predicate.test.clone()), columns.keys().cloned().collect())
+                (CompiledTest::AtMost(columns.clone()), columns.keys().cloned().collect())
             }
         };
         let rules: Vec<&Rule> = match &test {

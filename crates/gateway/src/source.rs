@@ -56,7 +56,8 @@ pub struct Write {
     pub(crate) table: String,
     pub(crate) insert: bool,
     pub(crate) set: Vec<(String, Stored)>,
-    pub(crate) pick: Vec<(String, Stored)>,
+    /// Columns and every form the value may be stored in.
+    pub(crate) pick: Vec<(String, Vec<Stored>)>,
     pub(crate) expect: u64,
 }
 

@@ -299,6 +299,57 @@ async fn a_sqlite_file() {
     acts_once(&gateway, "SQLite").await;
 }
 
+/// What a declaration says is held to when it is compiled, and in every place it names.
+#[tokio::test]
+async fn declarations_are_held_to_what_they_say() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(sqlite(dir.path(), "s.db", ACTION).await);
+    let reopened = async |text: String| {
+        let connector = Connector::parse("connector", &text).unwrap();
+        let source = Connected::open("s.db", dir.path(), &connector, false).await.unwrap();
+        Gateway::open(connector, &Standard::parse("standard", STANDARD).unwrap(), source).await.unwrap()
+    };
+    let text = CONNECTOR.replace("FILE", "csv").replace("ENCODING", "utf8").replace("DATE", "yyyymmdd");
+
+    // a parameter narrows the rows of a further place too
+    let also = "
+  - { resource: water.account, id: settled, entity: account, subject: unit, parameters: { who: person }, where: { state: open },
+      also: [{ entity: account, subject: unit, where: { state: closed } }], test: { all: 'owed == 0' } }";
+    let single = "
+  - { resource: water.account, id: settled, entity: account, subject: unit, where: { state: open }, test: { all: 'owed == 0' } }";
+    assert!(text.contains(single));
+    let gateway = reopened(text.replace(single, also)).await;
+    assert!(gateway.problems().is_empty(), "{:#?}", gateway.problems());
+    let settled = async |who: &str| {
+        let what = What::Predicate("settled".parse().unwrap());
+        let given = BTreeMap::from([("who".parse().unwrap(), who.to_owned())]);
+        gateway.answer(&"water.account".parse().unwrap(), &what, UNIT_1, &given).await.unwrap()[0].1.clone()
+    };
+    assert_eq!(settled(PERSON).await, "no", "both rows are this person's, one of them by an old number");
+    assert_eq!(settled("34052419800101001X").await, "unknown", "and neither of the two is another's");
+
+    // a word that no code stands for can never be found: that is said at once
+    let gateway = reopened(text.replace("state: open }, test", "state: opened }, test")).await;
+    let problems = gateway.problems();
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    assert_eq!(problems[0].at, "predicate water.account.settled");
+    assert!(problems[0].message.contains("no such word"), "{}", problems[0].message);
+
+    // rows to change are found in every form they may be stored in, by columns that can be looked for
+    let by_person = ACTION
+        .replace("where: { number: $number, state: open }", "where: { number: $number, person: $old_id }");
+    let by_person = by_person.replace("[number, new_id, new_name]", "[number, old_id, new_id, new_name]");
+    let gateway = reopened(text.clone() + &by_person).await;
+    let parameters =
+        [("number", "A2"), ("old_id", PERSON), ("new_id", "34052419800101001X"), ("new_name", "李四")];
+    let parameters = parameters.map(|(name, value)| (name.parse().unwrap(), value.to_owned())).into();
+    gateway.perform(&"change_holder".parse().unwrap(), "case/step", &parameters).await.unwrap();
+    let by_name = ACTION.replace("where: { number: $number, state: open }", "where: { name: $new_name }");
+    let problems = reopened(text + &by_name).await.problems();
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    assert_eq!(problems[0].at, "action change_holder");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_postgresql_database_and_what_changes_in_it() {
     let Some(mut server) = postgres() else {

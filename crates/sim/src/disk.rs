@@ -1,5 +1,6 @@
 //! A node's disk: its own part of the runtime's storage, with numbered persistence points at which the node can die.
 
+use aho_corasick::AhoCorasick;
 use commonware_runtime::{
     Blob, BlobVersion, Clock, Error, Handle, IoBufs, IoBufsMut, Metrics, Name, ReadOptions, Spawner, Storage,
     Supervisor, WriteOptions,
@@ -29,7 +30,7 @@ pub struct Fuse {
     /// Woken when the node dies at a persistence point.
     pub died: Notify,
     /// Bytes that must never reach a disk.
-    canaries: Vec<Vec<u8>>,
+    canaries: AhoCorasick,
     /// What reached a disk all the same.
     pub leaked: Mutex<Vec<String>>,
     /// Everything that was ever opened on this disk, by its full name.
@@ -38,14 +39,14 @@ pub struct Fuse {
 
 impl Fuse {
     /// A fuse that holds.
-    pub fn new(canaries: Vec<Vec<u8>>) -> Self {
+    pub fn new(canaries: &[Vec<u8>]) -> Self {
         Self {
             left: AtomicU64::new(u64::MAX),
             at: Mutex::default(),
             passed: AtomicU64::new(0),
             dead: AtomicBool::new(false),
             died: Notify::new(),
-            canaries,
+            canaries: AhoCorasick::new(canaries).expect("few and short"),
             leaked: Mutex::default(),
             opened: Mutex::default(),
         }
@@ -112,10 +113,8 @@ impl Fuse {
 
     /// Looks for people where none may be.
     pub fn look(&self, place: &str, bytes: &[u8]) {
-        for canary in &self.canaries {
-            if bytes.windows(canary.len()).any(|w| w == canary) {
-                self.leaked.lock().expect("no holder panics").push(place.to_owned());
-            }
+        if self.canaries.is_match(bytes) {
+            self.leaked.lock().expect("no holder panics").push(place.to_owned());
         }
     }
 }

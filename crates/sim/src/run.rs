@@ -329,7 +329,7 @@ async fn begin(
         let named = context.child("twin").with_attribute("life", life);
         named.spawn(move |context| async move {
             let department = &city.world.departments[i];
-            let disk = Disk::new(context, "twin-", Arc::new(Fuse::new(vec![])));
+            let disk = Disk::new(context, "twin-", Arc::new(Fuse::new(&[])));
             let host = Host::of_engine(disk.child("host"), department.skew_ms.clone());
             let (letters, _received) = mpsc::channel(1024);
             let (_chain, node) =

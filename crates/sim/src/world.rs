@@ -195,7 +195,7 @@ impl World {
         let departments: Vec<_> = DEPARTMENTS
             .iter()
             .map(|(id, validator, connector)| {
-                let fuse = Arc::new(Fuse::new(canaries.clone()));
+                let fuse = Arc::new(Fuse::new(&canaries));
                 let own = Credentials::random(suite);
                 let votes = Arc::new(MemoryVotes(Mutex::new(vec![own.vote.clone()])));
                 Department {

@@ -8,7 +8,7 @@ use std::sync::{
 };
 
 /// How many seeds run here; `cargo xtask soak` runs ten thousand.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 500;
 /// How many seeds a planted bug may hide for.
 const HIDES: u64 = 80;
 const AT_ONCE: usize = 2;

@@ -235,6 +235,11 @@ async fn a_house_is_transferred_on_the_pages() -> Result<()> {
     browser.click("//td/a[contains(@href, '/catalogue/power.account')]").await?;
     browser.find("//h1[contains(., 'Electricity account')]").await?;
     browser.find("//li[contains(., 'Are the bills paid?')]").await?;
+    let linked: Value = reqwest::get(format!("{}/catalogue.jsonld", browser.base)).await?.json().await?;
+    let entries = linked["dcat:dataset"].as_array().into_iter().flatten();
+    let power = entries.filter(|e| e["dct:identifier"] == "power.account").collect::<Vec<_>>();
+    assert_eq!(power.len(), 1, "{linked}");
+    assert_eq!(power[0]["dct:publisher"]["foaf:name"][1]["@value"], "Power company");
     browser.go("/explorer?lang=en").await?;
     browser.click("//td/a[contains(@href, '/explorer/record/')]").await?;
     browser.see("Record ID").await?;

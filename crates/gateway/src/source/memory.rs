@@ -119,8 +119,7 @@ impl Source for Memory {
                 table.push(set().collect());
                 continue;
             }
-            let picks: Vec<_> =
-                write.pick.iter().map(|(column, value)| (column, std::slice::from_ref(value))).collect();
+            let picks: Vec<_> = write.pick.iter().map(|(column, forms)| (column, forms.as_slice())).collect();
             let mut found = 0;
             for row in table.iter_mut().filter(|row| fits(row, &picks)) {
                 row.extend(set());

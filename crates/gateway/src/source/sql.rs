@@ -128,8 +128,9 @@ impl Dialect {
         for pair in &write.set {
             update.value(name_of(&pair.0), value(pair));
         }
-        for pair in &write.pick {
-            update.and_where(Expr::col(name_of(&pair.0)).eq(value(pair)));
+        for (column, forms) in &write.pick {
+            let values = forms.iter().map(|form| self.placeholder(column, form, types));
+            update.and_where(Expr::col(name_of(column)).is_in(values.collect::<Vec<_>>()));
         }
         self.build(&update)
     }
@@ -319,7 +320,8 @@ macro_rules! source {
                     }
                     for write in writes {
                         let sql = $dialect.write(write, &self.types_of(&write.table));
-                        let values = write.set.iter().chain(&write.pick).map(|(_, value)| value);
+                        let picks = write.pick.iter().flat_map(|(_, forms)| forms);
+                        let values = write.set.iter().map(|(_, value)| value).chain(picks);
                         let query = bound!(sqlx::query(AssertSqlSafe(sql)), values);
                         let found = query.execute(&mut *transaction).await.map_err(failed)?.rows_affected();
                         if found != write.expect {

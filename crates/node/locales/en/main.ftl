@@ -217,6 +217,7 @@ catalogue-element = Data element
 catalogue-sensitivity = Sensitivity (1–4)
 catalogue-closed = These declarations do not fit the database and are not answered
 catalogue-serves = in service
+catalogue-linked = The whole catalogue as linked data (DCAT-AP 3, JSON-LD)
 subject-person = a person
 subject-organisation = an organisation
 subject-unit = a home or other unit

@@ -217,6 +217,7 @@ catalogue-element = 数据元
 catalogue-sensitivity = 敏感级别（1–4）
 catalogue-closed = 以下声明与数据库不符，已暂停回答
 catalogue-serves = 正常提供
+catalogue-linked = 下载全部目录（DCAT-AP 3 关联数据，JSON-LD）
 subject-person = 自然人
 subject-organisation = 法人和其他组织
 subject-unit = 不动产单元

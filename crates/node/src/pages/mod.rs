@@ -3,6 +3,7 @@
 mod cases;
 mod catalogue;
 mod citizen;
+mod dcat;
 mod public;
 mod texts;
 mod visit;
@@ -70,6 +71,7 @@ pub fn router(served: Arc<Served>) -> Router {
         .route("/case/{id}/receipts/{name}", get(cases::receipt))
         .route("/desk", get(cases::desk))
         .route("/catalogue", get(catalogue::catalogue))
+        .route("/catalogue.jsonld", get(dcat::catalogue))
         .route("/catalogue/{id}", get(catalogue::resource))
         .route("/explorer", get(public::explorer))
         .route("/explorer/block/{height}", get(public::block))
