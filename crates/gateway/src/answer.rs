@@ -3,7 +3,7 @@
 use crate::{
     compile::{
         CompiledPredicate, CompiledQuery, CompiledTest, Compiler, Lookup, Parameters, Problem, ROWS_MAX,
-        Read, Resolved, SCAN_MAX, Schema, With, schema,
+        Read, Resolved, RowTest, SCAN_MAX, Schema, With, schema,
     },
     declare::{Action, Column, Connector, ElementKind, Rows, Standard, StatementKind, Take, Transform},
     rule::{Row, Rule},
@@ -325,7 +325,7 @@ impl<S: Source> Gateway<S> {
         }
         let yes = |holds: bool| if holds { "yes" } else { "no" };
         let holds = |rule: &Rule, row: &Row| rule.holds(row, &given).map_err(GatewayError::Value);
-        let row = match (&predicate.test, &rows[..]) {
+        let (row, test) = match (&predicate.test, &rows[..]) {
             (CompiledTest::Exists, _) => return Ok(yes(!rows.is_empty())),
             (CompiledTest::Absent, _) => return Ok(yes(rows.is_empty())),
             (_, []) => return Ok("unknown"),
@@ -337,26 +337,25 @@ impl<S: Source> Gateway<S> {
                 }
                 return Ok("yes");
             }
-            (_, [row]) => row,
-            _ => return Ok("ambiguous"),
+            (CompiledTest::One(test), [row]) => (row, test),
+            (CompiledTest::One(_), _) => return Ok("ambiguous"),
         };
         let cell = |column: &FieldId| row.get(column).and_then(Option::as_ref);
         // each column's part of the answer; none where the column is empty
-        let parts: Vec<Option<bool>> = match &predicate.test {
-            CompiledTest::Holds(_, Some(unknown)) if holds(unknown, row)? => vec![None],
-            CompiledTest::Holds(rule, _) | CompiledTest::All(rule) => vec![Some(holds(rule, row)?)],
-            CompiledTest::Equals(columns) => columns
+        let parts: Vec<Option<bool>> = match test {
+            RowTest::Holds(_, Some(unknown)) if holds(unknown, row)? => vec![None],
+            RowTest::Holds(rule, _) => vec![Some(holds(rule, row)?)],
+            RowTest::Equals(columns) => columns
                 .iter()
                 .map(|(column, name)| cell(column).map(|v| given.get(name) == Some(v)))
                 .collect(),
-            CompiledTest::In(columns) => {
+            RowTest::In(columns) => {
                 columns.iter().map(|(column, words)| cell(column).map(|v| words.contains(v))).collect()
             }
-            CompiledTest::AtMost(columns) => columns
+            RowTest::AtMost(columns) => columns
                 .iter()
                 .map(|(column, most)| cell(column).map(|v| v.parse::<i64>().is_ok_and(|n| n <= *most)))
                 .collect(),
-            CompiledTest::Exists | CompiledTest::Absent => vec![],
         };
         match parts.into_iter().collect::<Option<Vec<bool>>>() {
             None => Ok("unknown"),

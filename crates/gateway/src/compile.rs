@@ -144,6 +144,12 @@ pub(crate) enum CompiledTest {
     Exists,
     Absent,
     All(Rule),
+    One(RowTest),
+}
+
+/// A test of the one row there is.
+#[derive(Clone, Debug)]
+pub(crate) enum RowTest {
     Holds(Rule, Option<Rule>),
     Equals(BTreeMap<FieldId, FieldId>),
     In(BTreeMap<FieldId, Vec<String>>),
@@ -466,19 +472,22 @@ impl<'a> Compiler<'a> {
             Test::Absent => (CompiledTest::Absent, vec![]),
             Test::All(text) => (CompiledTest::All(rule(text)?), vec![]),
             Test::Holds { is, unknown } => {
-                (CompiledTest::Holds(rule(is)?, unknown.as_ref().map(rule).transpose()?), vec![])
+                let test = RowTest::Holds(rule(is)?, unknown.as_ref().map(rule).transpose()?);
+                (CompiledTest::One(test), vec![])
             }
             Test::Equals(columns) => {
-                (CompiledTest::Equals(columns.clone()), columns.keys().cloned().collect())
+                (CompiledTest::One(RowTest::Equals(columns.clone())), columns.keys().cloned().collect())
             }
-            Test::In(columns) => (CompiledTest::In(columns.clone()), columns.keys().cloned().collect()),
+            Test::In(columns) => {
+                (CompiledTest::One(RowTest::In(columns.clone())), columns.keys().cloned().collect())
+            }
             Test::AtMost(columns) => {
-                (CompiledTest::AtMost(columns.clone()), columns.keys().cloned().collect())
+                (CompiledTest::One(RowTest::AtMost(columns.clone())), columns.keys().cloned().collect())
             }
         };
         let rules: Vec<&Rule> = match &test {
-            CompiledTest::All(rule) | CompiledTest::Holds(rule, None) => vec![rule],
-            CompiledTest::Holds(is, Some(unknown)) => vec![is, unknown],
+            CompiledTest::All(rule) | CompiledTest::One(RowTest::Holds(rule, None)) => vec![rule],
+            CompiledTest::One(RowTest::Holds(is, Some(unknown))) => vec![is, unknown],
             _ => vec![],
         };
         let place = Place {
