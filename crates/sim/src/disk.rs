@@ -315,3 +315,22 @@ impl<B: Blob> Blob for File<B> {
         self.inner.start_sync().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_are_found_wherever_they_stand_in_what_is_written() {
+        let fuse = Fuse::new(&[b"11010519491231002X".to_vec(), "王小明".as_bytes().to_vec()]);
+        fuse.look("clean", b"11010519491231002 X, and nobody else");
+        fuse.look("empty", b"");
+        assert!(fuse.leaked.lock().unwrap().is_empty());
+        fuse.look("begin", b"11010519491231002X follows");
+        fuse.look("end", "这里是王小明".as_bytes());
+        assert_eq!(*fuse.leaked.lock().unwrap(), ["begin", "end"]);
+        let looks_for_nobody = Fuse::new(&[]);
+        looks_for_nobody.look("any", b"11010519491231002X");
+        assert!(looks_for_nobody.leaked.lock().unwrap().is_empty());
+    }
+}
