@@ -1,7 +1,7 @@
 //! One command in, one outcome out.
 
 use crate::{
-    actions, calls, cases, catalogue, consents, governance,
+    actions, calls, cases, catalogue, consents, governance, sharing,
     state::{Decision, Key, Missing, Overlay, Position, Stop, ensure},
 };
 use model::*;
@@ -47,10 +47,12 @@ impl Rules {
         self.genesis.suite
     }
 
-    /// Whether a command may stand in a block at all: right chain and suite, a member of the roster in force as signer, and
-    /// that member's signature left to check with the returned key. A command that may not is no command: it yields no event.
+    /// Whether a command may stand in a block at all: right chain and suite, a kind the protocol in force knows, a member of the
+    /// roster in force as signer, and that member's signature left to check with the returned key. A command that may not is no command: it yields no event.
     pub fn admit(&self, roster: &Roster, command: &SignedCommand) -> Option<PublicKey> {
-        let right = command.command.chain == self.chain && command.suite == self.genesis.suite;
+        let right = command.command.chain == self.chain
+            && command.suite == self.genesis.suite
+            && command.command.body.since() <= roster.protocol;
         right.then(|| roster.member(&command.command.signer).map(|m| m.command_key)).flatten()
     }
 
@@ -90,11 +92,15 @@ impl Rules {
             Err(Stop::Missing(missing)) => return Err(missing),
             Err(Stop::Refused(refusal)) => {
                 decision.writes.clear();
-                if let Body::Ask(ask) = &command.body
-                    && let Err(Stop::Missing(missing)) =
-                        cases::count_refusal(&mut decision, ask.case, &command.signer)
-                {
-                    return Err(missing);
+                if let Body::Ask(ask) = &command.body {
+                    let counted = cases::count_refusal(&mut decision, ask.case, &command.signer);
+                    let noted = match refusal {
+                        Refusal::OverBudget => sharing::overspent(block, &mut decision, ask, &command.signer),
+                        _ => Ok(()),
+                    };
+                    if let Err(Stop::Missing(missing)) = counted.and(noted) {
+                        return Err(missing);
+                    }
                 }
                 Outcome::Refused(refusal)
             }
@@ -151,6 +157,17 @@ fn decide(
         Body::Propose(c) => governance::propose(&scene, state, c),
         Body::Approve(c) => governance::approve(&scene, state, c),
         Body::RotateVote(c) => governance::rotate_vote(&scene, state, c),
+        Body::RegisterProject(c) => sharing::register_project(&scene, state, c),
+        Body::EndProject(c) => sharing::end_project(&scene, state, c),
+        Body::RequestShare(c) => sharing::request(&scene, state, c),
+        Body::ReplyShare(c) => sharing::reply(&scene, state, c),
+        Body::DisputeShare(c) => sharing::dispute(&scene, state, c),
+        Body::RuleShare(c) => sharing::rule(&scene, state, c),
+        Body::RevokeBasis(c) => sharing::revoke(&scene, state, c),
+        Body::SetBudget(c) => sharing::set_budget(&scene, state, c),
+        Body::ExplainAlert(c) => sharing::explain(&scene, state, c),
+        Body::Object(c) => sharing::object(&scene, state, c),
+        Body::AnswerObjection(c) => sharing::answer_objection(&scene, state, c),
     }
 }
 
@@ -192,5 +209,29 @@ pub fn first_reads(command: &Command) -> Vec<Key> {
         Body::Propose(_) => vec![Key::Due, Key::OpenProposals],
         Body::Approve(c) => vec![Key::Due, Key::OpenProposals, Key::Proposal(c.proposal)],
         Body::RotateVote(_) => vec![Key::Due, Key::Rotated(command.signer.clone())],
+        Body::RegisterProject(c) => vec![Key::Project(command.signer.clone(), c.id.clone())],
+        Body::EndProject(c) => vec![Key::Project(c.owner.clone(), c.id.clone()), Key::Sharing],
+        Body::RequestShare(c) => {
+            let (holder, asker, id) = (c.holder.clone(), command.signer.clone(), c.id.clone());
+            vec![Key::Resource(c.resource.clone()), Key::Sharing, Key::Share(ShareRef { holder, asker, id })]
+        }
+        Body::ReplyShare(c) => {
+            let (holder, asker, id) = (command.signer.clone(), c.asker.clone(), c.id.clone());
+            vec![Key::Sharing, Key::Share(ShareRef { holder, asker, id })]
+        }
+        Body::DisputeShare(c) => {
+            let (holder, asker, id) = (c.holder.clone(), command.signer.clone(), c.id.clone());
+            vec![Key::Sharing, Key::Share(ShareRef { holder, asker, id })]
+        }
+        Body::RuleShare(c) => vec![Key::Sharing, Key::Share(c.share.clone())],
+        Body::RevokeBasis(c) => vec![Key::Approval(command.signer.clone(), c.id.clone())],
+        Body::SetBudget(c) => vec![Key::Resource(c.resource.clone())],
+        Body::ExplainAlert(c) => {
+            vec![Key::Alert(c.resource.clone(), command.signer.clone()), Key::OpenAlerts]
+        }
+        Body::Object(c) => {
+            vec![Key::Call(c.call), Key::Sharing, Key::Objection(c.call, c.name.clone())]
+        }
+        Body::AnswerObjection(c) => vec![Key::Objection(c.call, c.name.clone())],
     }
 }

@@ -5,6 +5,7 @@ use crate::{
     cases::{matter_of, open_case},
     catalogue::has_name,
     consents::covers,
+    sharing,
     state::{CallRecord, CallState, CaseRecord, ConsentRecord, Decision, Key, Stop, ensure},
 };
 use model::*;
@@ -31,6 +32,12 @@ pub(crate) fn ask(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Ask) -> Res
     check_first_or_retry(scene, state, new)?;
     let now = scene.block.time_ms;
     ensure(new.answer_by_ms > now && new.answer_by_ms - now <= ANSWER_WITHIN_MS_MAX, Refusal::TooLate)?;
+    if scene.block.roster.protocol >= SHARING_PROTOCOL {
+        sharing::spend(scene, state, &case.matter, &need.resource)?;
+        if let NeedBasis::Statutory(id) = &need.basis {
+            state.put(&Key::CallBasis(CallId(scene.id.0)), id);
+        }
+    }
 
     let number = state.count(&Key::Granted(scene.signer.clone()))?;
     let call = CallId(scene.id.0);
@@ -79,7 +86,11 @@ fn check_basis(
                 && approval.resource == need.resource
                 && approval.expires_ms >= now
                 && need.what.names().iter().all(|n| approval.names.contains(n));
-            ensure(serves, Refusal::BasisNotApproved)
+            ensure(serves, Refusal::BasisNotApproved)?;
+            match scene.block.roster.protocol >= SHARING_PROTOCOL {
+                true => sharing::check_in_force(scene, state, &need.holder, &approval),
+                false => Ok(()),
+            }
         }
         NeedBasis::SelfAccess => {
             ensure(new.consent.is_none(), Refusal::NoConsent)?;
@@ -118,7 +129,7 @@ fn consent_in_force(consent: &ConsentRecord, now: u64) -> Result<(), Stop> {
     ensure(consent.terms.expires_ms >= now, Refusal::ConsentExpired)
 }
 
-/// The holder answers a granted call in time; the consent must still be in force at this point of the order.
+/// The holder answers a granted call in time; the consent or statutory basis must still be in force at this point of the order.
 pub(crate) fn answer(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Answer) -> Result<Fact, Stop> {
     let mut call: CallRecord = state.need(&Key::Call(new.call), Refusal::UnknownCall)?;
     ensure(&call.holder == scene.signer, Refusal::NotYours)?;
@@ -129,6 +140,15 @@ pub(crate) fn answer(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Answer) 
     if let Some(id) = call.consent.filter(|_| !planted("answer_after_withdrawal")) {
         let consent: ConsentRecord = state.need(&Key::Consent(id), Refusal::NoConsent)?;
         consent_in_force(&consent, now)?;
+    }
+    // what was taken back serves no longer, as a consent that was withdrawn
+    if scene.block.roster.protocol >= SHARING_PROTOCOL
+        && let Some(id) = state.get::<ApprovalId>(&Key::CallBasis(new.call))?
+    {
+        let approval: ApproveBasis =
+            state.need(&Key::Approval(call.holder.clone(), id), Refusal::BasisNotApproved)?;
+        ensure(approval.asker == call.asker, Refusal::BasisNotApproved)?;
+        sharing::check_in_force(scene, state, &call.holder, &approval)?;
     }
     call.state = match &new.reply {
         Reply::Data { commitments, .. } => {

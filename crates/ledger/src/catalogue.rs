@@ -2,12 +2,13 @@
 
 use crate::{
     apply::Scene,
+    sharing,
     state::{Decision, Key, MatterRecord, Stop, ensure},
 };
 use model::*;
 
 /// The most fields and predicates of a resource, and names in all needs of a matter: bounds what one call costs to decide.
-const NAMES_MAX: usize = 512;
+pub(crate) const NAMES_MAX: usize = 512;
 /// The most data needs, and the most actions, of a matter.
 const STEPS_MAX: usize = 128;
 
@@ -79,6 +80,9 @@ pub(crate) fn approve_basis(
     ensure(!matches!(resource.share, ShareClass::NotShared { .. }), Refusal::NotShared)?;
     ensure(new.names.iter().all(|n| has_name(&resource, n)), Refusal::UnknownField)?;
     ensure(!new.citation.trim().is_empty(), Refusal::WrongShape)?;
+    if scene.block.roster.protocol >= SHARING_PROTOCOL {
+        sharing::grant(scene, state, new)?;
+    }
     state.put(&Key::Approval(scene.signer.clone(), new.id.clone()), new);
     Ok(Fact::Recorded)
 }

@@ -1,5 +1,5 @@
 //! Changes of the consortium itself: proposed by a department's system officer, approved by the security officers of as many
-//! departments as the roster says, made when the next epoch begins.
+//! departments as the roster says, made when the next epoch begins (rules of sharing: at once).
 
 use crate::{
     apply::{BlockContext, Rules, Scene},
@@ -68,6 +68,15 @@ pub(crate) fn approve(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Approve
     let mut due: Due = state.get(&Key::Due)?.unwrap_or_default();
     ensure(due.changes.len() < CHANGES_MAX, Refusal::Oversized)?;
     check_fit(scene, &due, &proposal.change)?;
+    let rest: Vec<_> = open_proposals(scene, state)?.into_iter().filter(|o| o.id != new.proposal).collect();
+    if let Change::SetSharing(sharing) = &proposal.change {
+        let epoch = scene.rules.genesis.epoch_of(scene.block.height);
+        proposal.adopted = Some(epoch);
+        state.put(&Key::Sharing, &**sharing);
+        state.put(&key, &proposal);
+        state.put(&Key::OpenProposals, &rest);
+        return Ok(Fact::Adopted(epoch));
+    }
     if let Change::Put(member, _) = &proposal.change
         && has_new_keys(scene, member)
     {
@@ -76,7 +85,6 @@ pub(crate) fn approve(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Approve
     due.changes.push(proposal.change.clone());
     let epoch = scene.rules.genesis.epoch_of(scene.block.height) + 1;
     proposal.adopted = Some(epoch);
-    let rest: Vec<_> = open_proposals(scene, state)?.into_iter().filter(|o| o.id != new.proposal).collect();
     state.put(&key, &proposal);
     state.put(&Key::OpenProposals, &rest);
     state.put(&Key::Due, &due);
@@ -104,7 +112,7 @@ pub(crate) fn rotate_vote(
     let replaced = |c: &Change| match c {
         Change::Put(member, _) => &member.id == scene.signer && has_new_keys(scene, member),
         Change::Remove(id) => id == scene.signer,
-        Change::SetApprovals(_) | Change::SetProtocol(_) => false,
+        Change::SetApprovals(_) | Change::SetProtocol(_) | Change::SetSharing(_) => false,
     };
     ensure(!due.changes.iter().any(replaced), Refusal::WrongState)?;
     due.votes.insert(scene.signer.clone(), new.vote_key);
@@ -180,6 +188,9 @@ fn check_fit(scene: &Scene<'_>, due: &Due, change: &Change) -> Result<(), Stop> 
         Change::Remove(id) => ensure(next.member(id).is_some(), Refusal::UnfitChange)?,
         Change::SetProtocol(protocol) => ensure(*protocol == next.protocol + 1, Refusal::UnfitChange)?,
         Change::SetApprovals(_) => {}
+        Change::SetSharing(sharing) => {
+            ensure(sharing.check(scene.block.roster).is_ok(), Refusal::UnfitChange)?;
+        }
     }
     change.apply(&mut next);
     // those who vote now and go on must be able to make blocks final, whether newcomers' nodes come up or not

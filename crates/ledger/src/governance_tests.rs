@@ -8,13 +8,13 @@ use crypto::{Credentials, SigningKey};
 use model::*;
 
 impl World {
-    fn proposal(&self, by: &str, change: Change) -> Propose {
+    pub(crate) fn proposal(&self, by: &str, change: Change) -> Propose {
         let expires_ms = self.time_ms + 60 * MINUTE_MS;
         let message = Propose::signing_bytes(&self.rules.chain, &name(by), &change, expires_ms);
         Propose { change, expires_ms, officer: self.keys[by].system.sign(&message) }
     }
 
-    fn propose(&mut self, by: &str, change: Change) -> ProposalId {
+    pub(crate) fn propose(&mut self, by: &str, change: Change) -> ProposalId {
         let proposal = self.proposal(by, change);
         ProposalId(self.accept(by, Body::Propose(proposal)).0)
     }
@@ -24,7 +24,7 @@ impl World {
         Body::Approve(Approve { proposal, officer: key.sign(&message) })
     }
 
-    fn approve(&mut self, by: &str, proposal: ProposalId) -> Outcome {
+    pub(crate) fn approve(&mut self, by: &str, proposal: ProposalId) -> Outcome {
         let key = self.keys[by].security.clone();
         let body = self.approval(by, proposal, &key);
         self.submit(by, body).1

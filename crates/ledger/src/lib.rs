@@ -13,6 +13,9 @@ mod consents;
 mod governance;
 #[cfg(test)]
 mod governance_tests;
+mod sharing;
+#[cfg(test)]
+mod sharing_tests;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -21,6 +24,7 @@ pub use apply::{
     ANCHOR_BYTES_MAX, BlockContext, COMMAND_LIFETIME_MS_MAX, CONFIRM_WITHIN_MS, Rules, first_reads,
 };
 pub use state::{
-    ActionRecord, ActionState, CallRecord, CallState, CaseRecord, ConsentRecord, Due, Identified, Key,
-    MatterRecord, Missing, OpenProposal, Overlay, PartyRecord, Position, ProposalRecord,
+    ActionRecord, ActionState, AlertRecord, CallRecord, CallState, CaseRecord, ConsentRecord, Due,
+    Identified, Key, MatterRecord, Missing, ObjectionRecord, OpenProposal, Overlay, PartyRecord, Position,
+    ProjectRecord, ProposalRecord, ShareRecord, ShareState, Spent, Unusual,
 };

@@ -55,6 +55,24 @@ pub enum Key {
     Due,
     /// The hashes of all ended epochs' last headers: [`merkle::Frontier`].
     Past,
+    /// The rules of sharing: [`Sharing`].
+    Sharing,
+    /// An application project: [`ProjectRecord`].
+    Project(DepartmentId, ProjectId),
+    /// A share request: [`ShareRecord`].
+    Share(ShareRef),
+    /// The approval a statutory call rests on, of its holder: [`ApprovalId`].
+    CallBasis(CallId),
+    /// How much of a resource a department may use, in one matter or in all together: [`Budget`].
+    Budget(ResourceId, DepartmentId, Option<MatterId>),
+    /// How much it uses: [`Spent`].
+    Spent(ResourceId, DepartmentId, Option<MatterId>),
+    /// The newest alert about a department's use of a resource: [`AlertRecord`].
+    Alert(ResourceId, DepartmentId),
+    /// The alerts that wait to be explained: `Vec<(ResourceId, DepartmentId)>`.
+    OpenAlerts,
+    /// The newest objection to a value of a call: [`ObjectionRecord`].
+    Objection(CallId, FieldId),
 }
 
 impl Key {
@@ -239,6 +257,139 @@ pub struct ActionRecord {
     pub performer: DepartmentId,
     /// Where it stands.
     pub state: ActionState,
+}
+
+/// An application project.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct ProjectRecord {
+    /// As registered.
+    pub project: RegisterProject,
+    /// When it was registered, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// When it was ended before its time, by whom, and why.
+    pub ended: Option<(u64, DepartmentId, String)>,
+}
+
+impl ProjectRecord {
+    /// Whether it goes on at a time.
+    pub fn lives(&self, now_ms: u64) -> bool {
+        self.ended.is_none() && self.project.until_ms >= now_ms
+    }
+}
+
+/// Where a share request stands.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum ShareState {
+    /// Waits for the holder to accept or refuse it.
+    Requested,
+    /// Waits for the holder to decide.
+    Accepted,
+    /// Refused by the holder.
+    Refused(ShareRefusal, String),
+    /// Waits for a coordinator.
+    Disputed(String),
+    /// A coordinator ruled that the holder has to grant it.
+    Overruled(String),
+    /// A coordinator ruled that it stays refused.
+    Upheld(String),
+    /// Granted: [`Key::Approval`] has what exactly.
+    Granted,
+    /// Granted once, and taken back.
+    Revoked(String),
+}
+
+/// A share request.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct ShareRecord {
+    /// As requested.
+    pub request: RequestShare,
+    /// Where it stands.
+    pub state: ShareState,
+    /// Since when, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// By when whoever is to act has to, in milliseconds since 1970; 0 where nobody is.
+    pub due_ms: u64,
+    /// How many such clocks ran out before something was done.
+    pub missed: u32,
+}
+
+/// How much of a resource a department uses.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Spent {
+    /// The first day of use.
+    pub since: Day,
+    /// The newest.
+    pub day: Day,
+    /// Calls granted on it.
+    pub calls: u32,
+    /// The moving average of calls a day before it (an eighth new each day), in thousandths.
+    pub average_milli: u64,
+}
+
+impl Spent {
+    /// As it stands on a later day, when nothing was used on it yet.
+    pub fn on(mut self, day: Day) -> Self {
+        let mut calls = u64::from(self.calls);
+        let days = day.0.saturating_sub(self.day.0);
+        // after so many days without use nothing is left of the average
+        for _ in 0..days.min(128) {
+            self.average_milli = (self.average_milli * 7 + calls * 1000) / 8;
+            calls = 0;
+        }
+        if days > 0 {
+            (self.day, self.calls) = (day, 0);
+        }
+        self
+    }
+}
+
+/// What is unusual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Unusual {
+    /// More was asked than the budget allows.
+    OverBudget,
+    /// Much more was asked than on other days.
+    Surge,
+}
+
+impl Unusual {
+    /// The word of APIs and pages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OverBudget => "over_budget",
+            Self::Surge => "surge",
+        }
+    }
+}
+
+/// An alert about a department's use of a resource.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct AlertRecord {
+    /// What is unusual.
+    pub unusual: Unusual,
+    /// The day.
+    pub day: Day,
+    /// By when it has to be explained, in milliseconds since 1970: from then on nothing is granted until it is.
+    pub due_ms: u64,
+    /// When it was explained, and how.
+    pub explained: Option<(u64, String)>,
+}
+
+/// An objection to a value.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct ObjectionRecord {
+    /// Who objects.
+    pub asker: DepartmentId,
+    /// Who answers.
+    pub holder: DepartmentId,
+    /// What is wrong.
+    pub wrong: Wrong,
+    /// When it was raised, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// By when it has to be answered.
+    pub due_ms: u64,
+    /// When it was answered, whether by a correction, and the ground.
+    pub answer: Option<(u64, bool, String)>,
 }
 
 /// A record was not fetched yet.

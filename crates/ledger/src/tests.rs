@@ -142,6 +142,10 @@ impl World {
         (id, outcome)
     }
 
+    pub(crate) fn record<T: borsh::BorshDeserialize>(&self, key: &crate::Key) -> Option<T> {
+        self.state.get(&key.digest(self.rules.suite())).map(|bytes| decode(bytes).unwrap())
+    }
+
     pub(crate) fn accept(&mut self, signer: &str, body: Body) -> CommandId {
         let (id, outcome) = self.submit(signer, body);
         assert!(matches!(outcome, Outcome::Accepted(_)), "{outcome:?}");
@@ -157,7 +161,7 @@ impl World {
         Commitment([9; 32])
     }
 
-    fn open(&mut self, tag: u8) -> CaseId {
+    pub(crate) fn open(&mut self, tag: u8) -> CaseId {
         CaseId(self.accept("bureau", Body::OpenCase(self.open_case(tag))).0)
     }
 
@@ -213,7 +217,7 @@ impl World {
         ConsentId(self.accept("bureau", Body::GiveConsent(GiveConsent { terms, signature })).0)
     }
 
-    fn ask(&self, case: CaseId, step: &str, consent: Option<ConsentId>) -> Ask {
+    pub(crate) fn ask(&self, case: CaseId, step: &str, consent: Option<ConsentId>) -> Ask {
         Ask {
             case,
             step: name(step),
@@ -225,14 +229,14 @@ impl World {
         }
     }
 
-    fn answer(call: CommandId) -> Body {
+    pub(crate) fn answer(call: CommandId) -> Body {
         let reply =
             Reply::Data { commitments: vec![Commitment([6; 32])], payload: Digest([7; 32]), as_of_ms: 1 };
         Body::Answer(Answer { call: CallId(call.0), reply })
     }
 
     /// A call of the consent's that waits for its answer.
-    fn granted(&mut self) -> (CaseId, ConsentId, CommandId) {
+    pub(crate) fn granted(&mut self) -> (CaseId, ConsentId, CommandId) {
         let case = self.open(1);
         self.identify(case);
         let consent = self.consent(case);

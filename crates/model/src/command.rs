@@ -105,6 +105,49 @@ pub enum Body {
     Approve(Approve),
     /// Vote with another key from the next epoch on; every validator does so now and then by itself.
     RotateVote(RotateVote),
+    /// Register an application project with all it uses (应用项目).
+    RegisterProject(RegisterProject),
+    /// End a project at once, and with it what was granted for it.
+    EndProject(EndProject),
+    /// Apply to use a resource of another department (共享申请).
+    RequestShare(RequestShare),
+    /// As holder, accept or refuse a share request.
+    ReplyShare(ReplyShare),
+    /// As asker, take a refusal or the holder's silence to the coordinators.
+    DisputeShare(DisputeShare),
+    /// As coordinator, rule on a dispute, or on a request whose holder keeps silent.
+    RuleShare(RuleShare),
+    /// As holder, take back an approved basis at once.
+    RevokeBasis(RevokeBasis),
+    /// As holder, set how much of a resource a department may use.
+    SetBudget(SetBudget),
+    /// As asker, explain an unusual use.
+    ExplainAlert(ExplainAlert),
+    /// As asker, object to a value a call gave (数据异议).
+    Object(Object),
+    /// As holder, answer an objection.
+    AnswerObjection(AnswerObjection),
+}
+
+impl Body {
+    /// The protocol version from which a command like this may stand on a ledger.
+    pub fn since(&self) -> u32 {
+        match self {
+            Self::RegisterProject(_)
+            | Self::EndProject(_)
+            | Self::RequestShare(_)
+            | Self::ReplyShare(_)
+            | Self::DisputeShare(_)
+            | Self::RuleShare(_)
+            | Self::RevokeBasis(_)
+            | Self::SetBudget(_)
+            | Self::ExplainAlert(_)
+            | Self::Object(_)
+            | Self::AnswerObjection(_) => SHARING_PROTOCOL,
+            Self::Propose(Propose { change: Change::SetSharing(_), .. }) => SHARING_PROTOCOL,
+            _ => 1,
+        }
+    }
 }
 
 /// See [`Body::Propose`].

@@ -108,6 +108,16 @@ refusals! {
     ApprovedBefore => "approved_before",
     /// The consortium could not go on with this change: too few validators, equal keys, a foreign suite.
     UnfitChange => "unfit_change",
+    /// The holder's budget for today is used up.
+    OverBudget => "over_budget",
+    /// An unusual use was not explained in time.
+    Unexplained => "unexplained",
+    /// No such project, or it has ended.
+    UnknownProject => "unknown_project",
+    /// No such share request.
+    UnknownShare => "unknown_share",
+    /// A text for everybody is empty, too long, or holds what looks like a number of a person.
+    UnfitText => "unfit_text",
 }
 
 /// A command as the ledger ordered it, with what came of it.

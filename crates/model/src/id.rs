@@ -154,6 +154,8 @@ name_id! {
     RoleId,
     /// A holder's prior approval of a statutory basis.
     ApprovalId,
+    /// An application project of a department: what it uses data for.
+    ProjectId,
     /// A declared write in a department's own system.
     OperationId,
     /// A short word of a closed or declared list: an outcome, a reason code.

@@ -8,6 +8,7 @@ mod case;
 mod catalogue;
 mod command;
 mod consent;
+mod day;
 mod event;
 mod genesis;
 mod id;
@@ -15,6 +16,7 @@ pub mod identifier;
 mod key;
 mod planted;
 mod roster;
+mod sharing;
 mod text;
 
 pub use block::{Header, Quorum, merkle};
@@ -24,6 +26,7 @@ pub use command::*;
 pub use consent::{
     Assertion, AssuranceLevel, ConsentItem, ConsentLine, ConsentTerms, IdentityMethod, consent_text,
 };
+pub use day::{Day, DayError, WorkingDays};
 pub use event::{Event, Fact, Outcome, Refusal};
 pub use genesis::Genesis;
 pub use id::*;
@@ -32,6 +35,7 @@ pub use key::{PublicKey, SealKey};
 pub use planted::plant;
 pub use planted::planted;
 pub use roster::{Change, EpochEnd, MEMBERS_MAX, Member, Officers, PROTOCOLS, Roster, TITLE_BYTES_MAX};
+pub use sharing::*;
 pub use text::{Language, Text};
 
 /// The greatest length of one signed command, in bytes. Longer texts are content-addressed blobs.

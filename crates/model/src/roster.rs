@@ -1,12 +1,12 @@
 //! Who is in the consortium, with which keys, under which rules: fixed for an epoch, changed only between epochs.
 
-use crate::{DepartmentId, Digest, NodeKey, PublicKey, SealKey, Suite, Text};
+use crate::{DepartmentId, Digest, NodeKey, PublicKey, SealKey, Sharing, Suite, Text};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
 /// The protocol versions (rules of the ledger) this program knows.
-pub const PROTOCOLS: RangeInclusive<u32> = 1..=2;
+pub const PROTOCOLS: RangeInclusive<u32> = 1..=3;
 
 /// The most departments of one consortium.
 pub const MEMBERS_MAX: usize = 64;
@@ -145,7 +145,7 @@ pub struct EpochEnd {
 }
 
 /// A change of the consortium. It needs the approval of as many departments as the roster says, and takes effect when the
-/// next epoch begins.
+/// next epoch begins; rules of sharing take effect at once.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum Change {
     /// Takes a department in, or gives one that is in new keys, another address, name or vote; with its own signature
@@ -157,6 +157,8 @@ pub enum Change {
     SetApprovals(u32),
     /// Activates the next version of the ledger's rules.
     SetProtocol(u32),
+    /// Sets the rules of sharing (from protocol 3 on); nothing in the roster changes.
+    SetSharing(Box<Sharing>),
 }
 
 impl Change {
@@ -176,6 +178,7 @@ impl Change {
             Self::Remove(id) => roster.members.retain(|m| &m.id != id),
             Self::SetApprovals(approvals) => roster.approvals = *approvals,
             Self::SetProtocol(protocol) => roster.protocol = *protocol,
+            Self::SetSharing(_) => {}
         }
     }
 }
