@@ -38,6 +38,8 @@ pub struct CallEvents {
     pub answered_ms: Option<u64>,
     /// The asker's confirmation.
     pub confirm: Option<CommandId>,
+    /// Objections to its values and the holder's answers, in the order they were made.
+    pub objections: Vec<(proof::Role, CommandId)>,
 }
 
 /// The events of an action.
@@ -188,7 +190,10 @@ impl Case {
     /// `reason` is the code a decision or settlement commits to, out of the vault.
     pub fn apply(&mut self, event: &Event, package: &Package, reason: &str) {
         let now = event.time_ms;
-        self.changed_ms = now;
+        // an objection is about the data, and may come years later
+        if !matches!(event.command.command.body, Body::Object(_) | Body::AnswerObjection(_)) {
+            self.changed_ms = now;
+        }
         match &event.command.command.body {
             Body::Identify(c) => {
                 let role = &c.assertion.role;
@@ -222,6 +227,7 @@ impl Case {
                     answer_by_ms: c.answer_by_ms,
                     answered_ms: None,
                     confirm: None,
+                    objections: Vec::new(),
                 };
                 let before = self.calls.insert(c.step.clone(), call);
                 self.earlier.calls.extend(before.map(|call| (c.step.clone(), call)));
@@ -263,6 +269,15 @@ impl Case {
                 let step = step.clone();
                 if !matches!(self.state(&step), StepState::Done(_)) {
                     self.end(&step, StepState::Failed(now, "lapsed".into()), now);
+                }
+            }
+            Body::Object(Object { call, .. }) | Body::AnswerObjection(AnswerObjection { call, .. }) => {
+                let mut calls =
+                    self.earlier.calls.iter_mut().map(|c| &mut c.1).chain(self.calls.values_mut());
+                if let Some(found) = calls.find(|c| c.id == *call) {
+                    let objects = matches!(event.command.command.body, Body::Object(_));
+                    let role = if objects { proof::Role::Objection } else { proof::Role::Reply };
+                    found.objections.push((role, event.id));
                 }
             }
             Body::RequestAction(c) => {

@@ -199,6 +199,10 @@ impl<S: Source> Flow<S> {
                 warn!(call = %id.short(), %code, "a granted call does not fit what came with it; it is declined");
                 Reply::Declined(code)
             }
+            Ok(request) if !self.spend_on_person(id, &request.subject, asker, &case.matter, need).await? => {
+                warn!(call = %id.short(), %asker, "a call is over the budget for one person; it is declined");
+                Reply::Declined("over_budget".parse().expect("a name"))
+            }
             Ok(request) => match self
                 .gateway
                 .answer(&need.resource, &need.what, &request.subject, &request.parameters)

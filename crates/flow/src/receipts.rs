@@ -64,6 +64,8 @@ pub fn receipt_name(kind: &str, step: &StepId, earlier: u32) -> String {
     if earlier == 0 { format!("{kind}-{step}") } else { format!("{kind}-{step}-try{}", earlier + 1) }
 }
 
+/// How many objections and answers to them a receipt has room for.
+const OBJECTIONS_MAX: usize = 8;
 /// How many proofs are kept in memory.
 const PROOFS_REMEMBERED: usize = 2048;
 
@@ -97,6 +99,7 @@ fn plan(case: &Case, package: &Package, matter: CommandId) -> Vec<Plan> {
             events.push((Role::Ask, CommandId(call.id.0)));
             events.extend(call.answer.as_ref().map(|(id, _)| (Role::Answer, *id)));
             events.extend(call.confirm.map(|id| (Role::Confirm, id)));
+            events.extend(call.objections.iter().take(OBJECTIONS_MAX).map(|(role, id)| (*role, *id)));
             Some(events)
         };
         if let Some(events) = call_events() {

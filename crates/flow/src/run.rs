@@ -5,6 +5,7 @@ use crate::{
     holder::Holder,
     letter::Message,
     package::Package,
+    sharing::Known,
     statement::{Answers, Withholding},
     vault::{Vault, VaultError},
 };
@@ -71,6 +72,7 @@ impl Published {
 pub(crate) struct State {
     pub(crate) cases: BTreeMap<CaseId, Case>,
     pub(crate) published: Published,
+    pub(crate) known: Known,
     /// Steps for which a command is under way, so that none is submitted twice.
     pub(crate) under_way: BTreeSet<(CaseId, StepId)>,
     /// Decisions that wait for a person: the rule's result.
@@ -108,6 +110,8 @@ pub struct Flow<S: Source> {
     pub(crate) answers: Arc<Mutex<Answers>>,
     pub(crate) withholdings: Arc<Vec<Withholding>>,
     pub(crate) secret: Arc<OnceCell<[u8; 32]>>,
+    /// Held while it is decided whether a person may be answered about once more today: the day counted on.
+    pub(crate) counting: Arc<tokio::sync::Mutex<Day>>,
     /// Grows with every change of a case, for whoever waits.
     pub(crate) changes: Arc<Level>,
     /// The height up to which events were taken in.
@@ -130,6 +134,7 @@ impl<S: Source> Clone for Flow<S> {
             answers: self.answers.clone(),
             withholdings: self.withholdings.clone(),
             secret: self.secret.clone(),
+            counting: self.counting.clone(),
             changes: self.changes.clone(),
             followed: self.followed.clone(),
             letters_at_once: self.letters_at_once.clone(),
@@ -154,6 +159,7 @@ impl<S: Source> Flow<S> {
             answers: Arc::default(),
             withholdings: Arc::new(settings.withholdings),
             secret: Arc::default(),
+            counting: Arc::default(),
             changes: Arc::default(),
             followed: Arc::default(),
             letters_at_once: Arc::new(Semaphore::new(LETTERS_AT_ONCE)),
@@ -292,6 +298,7 @@ impl<S: Source> Flow<S> {
         let signer = &event.command.command.signer;
         {
             let mut state = self.lock();
+            state.known.note(signer, &event.command.command.body);
             match &event.command.command.body {
                 Body::PublishResource(r) => {
                     state.published.resources.insert(r.id.clone(), (event.id, r.clone()));
@@ -371,6 +378,8 @@ impl<S: Source> Flow<S> {
             Body::Answer(c) => state.calls.get(&c.call)?.0,
             Body::Confirm(c) => state.calls.get(&c.call)?.0,
             Body::Lapse(c) => state.calls.get(&c.call)?.0,
+            Body::Object(c) => state.calls.get(&c.call)?.0,
+            Body::AnswerObjection(c) => state.calls.get(&c.call)?.0,
             Body::RequestAction(c) => c.case,
             Body::ReportAction(c) => state.actions.get(&c.action)?.0,
             Body::Decide(c) => c.case,

@@ -92,7 +92,7 @@ pub enum StatementError {
 
 impl<S: Source> Flow<S> {
     /// The tag under which answers about a person are kept: nobody without this node's secret can tell whose it is.
-    async fn tag(&self, person: &str) -> Result<String, VaultError> {
+    pub(crate) async fn tag(&self, person: &str) -> Result<String, VaultError> {
         let secret = self.secret.get_or_try_init(|| async {
             if let Some(kept) = self.vault.get(SECRET).await? {
                 let secret: [u8; 32] =
@@ -153,6 +153,11 @@ impl<S: Source> Flow<S> {
                 answers.given.insert(answer.call, (*number, event.time_ms));
             }
         }
+    }
+
+    /// This holder's answers that gave something, as final on this node.
+    pub(crate) fn given_answers(&self) -> BTreeSet<CallId> {
+        self.answers.lock().expect("no holder of this lock panics").given.keys().copied().collect()
     }
 
     /// What is kept of answers under a place, by call; only of those that are final and gave something.
@@ -237,9 +242,7 @@ impl<S: Source> Flow<S> {
     /// The openings of all answers, sealed to an auditor's department. That they were handed out, and to whom, is anchored on the
     /// ledger first: the hash of what was sealed, under the topic `openings`.
     pub async fn openings_for(&self, auditor: &DepartmentId) -> Result<Vec<u8>, StatementError> {
-        let calls =
-            self.answers.lock().expect("no holder of this lock panics").given.keys().copied().collect();
-        let kept = self.kept("answered/", &calls).await?;
+        let kept = self.kept("answered/", &self.given_answers()).await?;
         let calls = kept.into_iter().map(|(call, kept)| (call, kept.opening)).collect();
         let mut openings = Openings { calls, grounds: vec![] };
         for place in self.vault.list("statement/ground/").await? {

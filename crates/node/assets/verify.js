@@ -15,7 +15,8 @@ const REFUSALS = ['expired', 'oversized', 'not_yours', 'wrong_version', 'unknown
   'unknown_matter', 'undeclared_step', 'unknown_case', 'case_closed', 'duplicate', 'wrong_party', 'not_identified',
   'unknown_terminal', 'bad_signature', 'no_consent', 'consent_expired', 'consent_withdrawn', 'consent_repeated',
   'already_used', 'basis_not_approved', 'unknown_call', 'wrong_state', 'wrong_shape', 'too_late', 'too_early',
-  'unknown_action', 'unconfirmed', 'unknown_proposal', 'approved_before', 'unfit_change'];
+  'unknown_action', 'unconfirmed', 'unknown_proposal', 'approved_before', 'unfit_change', 'over_budget', 'unexplained',
+  'unknown_project', 'unknown_share', 'unfit_text'];
 
 // the body each role must have, and whether its outcome must be accepted
 const ROLES = {
@@ -23,11 +24,13 @@ const ROLES = {
   identify: ['Identify', true], consent: ['GiveConsent', true], approval: ['ApproveBasis', true],
   ask: ['Ask', false], answer: ['Answer', false], confirm: ['Confirm', true], withdraw: ['WithdrawConsent', true],
   request: ['RequestAction', false], report: ['ReportAction', true], decide: ['Decide', true], settle: ['SettleCase', true],
+  objection: ['Object', true], reply: ['AnswerObjection', true],
 };
 
-// the roles of each kind, in order; a question mark means it may be absent, a star that it may be there any number of times
+// the roles of each kind, in order; a question mark means it may be absent, a star that it may be there any number of times,
+// and a bar that any of these may stand there
 const KINDS = {
-  call: 'matter case resource identify? consent? approval? ask answer? confirm?'.split(' '),
+  call: 'matter case resource identify? consent? approval? ask answer? confirm? objection|reply*'.split(' '),
   consent: 'matter case identify consent withdraw?'.split(' '),
   action: 'matter case request report?'.split(' '),
   decision: 'matter case decide'.split(' '),
@@ -225,6 +228,17 @@ const Body = Enum(
   ['Propose', Unknown],
   ['Approve', Unknown],
   ['RotateVote', Unknown],
+  ['RegisterProject', Unknown],
+  ['EndProject', Unknown],
+  ['RequestShare', Unknown],
+  ['ReplyShare', Unknown],
+  ['DisputeShare', Unknown],
+  ['RuleShare', Unknown],
+  ['RevokeBasis', Unknown],
+  ['SetBudget', Unknown],
+  ['ExplainAlert', Unknown],
+  ['Object', Struct({ call: Digest, name: Name, wrong: Enum(['untrue'], ['outdated'], ['incomplete'], ['another_person']) })],
+  ['AnswerObjection', Struct({ call: Digest, name: Name, corrected: Bool, note: Str })],
 );
 const Command = Struct({ chain: Digest, signer: Name, nonce: U64, expires_ms: U64, body: Body });
 const SignedCommand = (r) => ({ suite: Below(2)(r), ...Signed('command', Command)(r) });
@@ -311,7 +325,7 @@ async function readGenesis(genesis, national) {
   need(genesis.format === 1, 'genesis: unknown format');
   const suite = await suiteOf(genesis.suite, national);
   const { protocol, approvals } = genesis;
-  need(Number.isInteger(protocol) && protocol >= 1 && protocol <= 2, 'genesis: unknown protocol');
+  need(Number.isInteger(protocol) && protocol >= 1 && protocol <= 3, 'genesis: unknown protocol');
   integer32(approvals, 'genesis: approvals');
   const length = integer(genesis.epoch_blocks, 'genesis: epoch_blocks');
   need(length >= 8 && length <= 1048576, 'genesis: an epoch too short or too long');
@@ -469,7 +483,7 @@ async function checkEvent(e, net) {
   need(command.body.is === bodyType, `${e.role}: wrong body`);
   const refusal = outcome.is === 'Refused' ? outcome.value : null;
   need(!mustBeAccepted || refusal === null, `${e.role}: not accepted`);
-  return { id: hex(await suite.digest(message)), signer: command.signer, body: command.body.value, refusal,
+  return { role: e.role, id: hex(await suite.digest(message)), signer: command.signer, body: command.body.value, refusal,
     fact: refusal === null ? outcome.value : null, header, index: e.index };
 }
 
@@ -500,7 +514,7 @@ const sameWhat = (a, b) => a.is === b.is && names(a).join(' ') === names(b).join
 const sameItem = (item, want) => ['step', 'recipient', 'holder', 'resource'].every((key) => item[key] === want[key])
   && sameWhat(item.what, want.what);
 
-async function checkCall({ matter, case: opened, resource, identify, consent, approval, ask, answer, confirm }, _, net) {
+async function checkCall({ matter, case: opened, resource, identify, consent, approval, ask, answer, confirm }, _, net, log) {
   const caseId = opened.id;
   const a = ask.body;
   need(a.case === caseId, 'ask: another case');
@@ -547,8 +561,31 @@ async function checkCall({ matter, case: opened, resource, identify, consent, ap
     need(confirm.body.call === ask.id && confirm.signer === ask.signer, 'confirm: another call or signer');
     status = confirm.body.dispute !== null ? 'disputed' : 'opened';
   }
+  need(log.length === 0 || (answer && !answer.refusal && answer.body.reply.is === 'Data'), 'objection: without an answer');
   return { main: ask, asker: want.recipient, holder: want.holder, purpose: want.purpose.zh, basis,
-    assurance: seen.assurance, step: a.step, fields: names(want.what), status };
+    assurance: seen.assurance, step: a.step, fields: names(want.what), status,
+    objections: checkObjections(log, ask.id, want, answer) };
+}
+
+// objections to values and the holder's answers to them, in the order they were made
+function checkObjections(log, call, want, answer) {
+  const said = [];
+  let before = answer;
+  for (const event of log) {
+    const { name, wrong, corrected } = event.body;
+    need(event.body.call === call, `${event.role}: another call`);
+    need(isBefore(before, event), `${event.role}: before its cause`);
+    before = event;
+    const waits = said.find((s) => s.name === name && s.waits);
+    if (event.role === 'objection') {
+      need(event.signer === want.recipient && names(want.what).includes(name) && !waits, 'objection: another signer or value');
+      said.push({ name, word: wrong.is, waits: true });
+    } else {
+      need(event.signer === want.holder && waits, 'reply: another signer, or to nothing');
+      Object.assign(waits, { word: corrected ? 'corrected' : 'stands', waits: false });
+    }
+  }
+  return said.map(({ name, word }) => `${name}: ${word}`);
 }
 
 async function checkConsentKind({ case: opened, identify, consent, withdraw }, text, net) {
@@ -623,7 +660,7 @@ async function verify(bytes, genesis, national) {
   let at = 0;
   for (const slot of KINDS[file.kind]) {
     const role = slot.replace(/[?*]$/, '');
-    if (slot.endsWith('*')) while (file.events[at]?.role === role) slots.push(['log', file.events[at++]]);
+    if (slot.endsWith('*')) while (role.split('|').includes(file.events[at]?.role)) slots.push(['log', file.events[at++]]);
     else if (file.events[at]?.role === role) slots.push([role, file.events[at++]]);
     else need(slot.endsWith('?'), `receipt: ${role} is missing or out of order`);
   }
@@ -652,7 +689,7 @@ async function verify(bytes, genesis, national) {
   const { main, ...facts } = await kinds[file.kind](events, file.text, net, log);
   return {
     kind: file.kind, asker: '', holder: '', purpose: '', basis: '', assurance: '', matter: matter.body.id,
-    case: opened.id, step: '', fields: [], status: '', ...facts,
+    case: opened.id, step: '', fields: [], status: '', objections: [], ...facts,
     height: plain(main.header.height, 'height'), time: plain(main.header.time_ms, 'time'),
   };
 }

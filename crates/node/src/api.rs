@@ -1,6 +1,6 @@
 //! `/api/v1`: handlers parse, call and convert; errors are problem details (RFC 9457).
 
-use crate::{DemoDoor, consortium, keep, resources};
+use crate::{DemoDoor, consortium, keep, reconcile, records, resources, sharing};
 use axum::{
     Json, Router,
     body::Bytes,
@@ -95,7 +95,7 @@ impl From<chain::ChainError> for Problem {
     }
 }
 
-fn bad(detail: impl Into<String>) -> Problem {
+pub(crate) fn bad(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail)
 }
 
@@ -624,84 +624,6 @@ async fn receipt(
     Ok(([(header::CONTENT_TYPE, "application/json")], receipt.to_bytes()).into_response())
 }
 
-/// A final block as the public may see it.
-#[derive(Serialize, ToSchema)]
-pub struct BlockBody {
-    /// The height.
-    pub height: u64,
-    /// The time in milliseconds since 1970.
-    pub time_ms: u64,
-    /// The hash of the header.
-    pub hash: String,
-    /// Its events: command ID, signer, kind and outcome.
-    pub events: Vec<EventBody>,
-}
-
-/// An event as the public may see it.
-#[derive(Serialize, ToSchema)]
-pub struct EventBody {
-    /// The command.
-    pub id: String,
-    /// The department that signed it.
-    pub signer: String,
-    /// Its kind.
-    pub kind: String,
-    /// `accepted`, or the refusal's code.
-    pub outcome: String,
-}
-
-pub(crate) fn kind_of(body: &Body) -> &'static str {
-    match body {
-        Body::PublishResource(_) => "publish_resource",
-        Body::PublishMatter(_) => "publish_matter",
-        Body::ApproveBasis(_) => "approve_basis",
-        Body::EnrolTerminal(_) => "enrol_terminal",
-        Body::OpenCase(_) => "open_case",
-        Body::Identify(_) => "identify",
-        Body::GiveConsent(_) => "give_consent",
-        Body::WithdrawConsent(_) => "withdraw_consent",
-        Body::Ask(_) => "ask",
-        Body::Answer(_) => "answer",
-        Body::Confirm(_) => "confirm",
-        Body::Lapse(_) => "lapse",
-        Body::RequestAction(_) => "request_action",
-        Body::ReportAction(_) => "report_action",
-        Body::Decide(_) => "decide",
-        Body::SettleCase(_) => "settle_case",
-        Body::Anchor(_) => "anchor",
-        Body::ResumeCase(_) => "resume_case",
-        Body::Propose(_) => "propose",
-        Body::Approve(_) => "approve",
-        Body::RotateVote(_) => "rotate_vote",
-    }
-}
-
-#[utoipa::path(get, path = "/api/v1/blocks/{height}", params(("height" = u64, Path)),
-    responses((status = 200, body = BlockBody), (status = 404, body = Problem)))]
-async fn block(State(served): Shared, Path(height): Path<String>) -> Result<Json<BlockBody>, Problem> {
-    let chain = served.flow.chain();
-    let height = height.parse().map_err(|_| bad("a height is a whole number"))?;
-    if height == 0 || height > chain.height() {
-        return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "no such block is final here"));
-    }
-    let block = chain.block_events(height).await?;
-    let event = |e: &Event| EventBody {
-        id: e.id.to_string(),
-        signer: e.command.command.signer.to_string(),
-        kind: kind_of(&e.command.command.body).into(),
-        outcome: match &e.outcome {
-            Outcome::Accepted(_) => "accepted".into(),
-            Outcome::Refused(refusal) => refusal.code().into(),
-        },
-    };
-    Ok(Json(BlockBody {
-        height,
-        time_ms: block.time_ms,
-        hash: block.hash.to_string(),
-        events: block.events.iter().map(event).collect(),
-    }))
-}
-
 #[utoipa::path(get, path = "/api/v1/genesis", responses((status = 200, content_type = "application/json")))]
 async fn genesis(State(served): Shared) -> Json<Genesis> {
     Json((*served.flow.chain().rules().genesis).clone())
@@ -730,13 +652,20 @@ async fn genesis(State(served): Shared) -> Json<Genesis> {
         refuse,
         receipts,
         receipt,
-        block,
+        records::block,
         keep::archive,
         keep::prune,
         keep::statement,
         resources::connector,
         resources::list,
         resources::show,
+        sharing::rules,
+        sharing::shares,
+        sharing::projects,
+        sharing::budgets,
+        sharing::alerts,
+        sharing::objections,
+        reconcile::report,
         keep::openings,
         keep::checkpoint,
         keep::link,
@@ -804,6 +733,7 @@ pub(crate) fn router(served: Arc<Served>) -> Router {
         .route("/api/v1/openings", get(keep::openings))
         .route("/api/v1/links", post(keep::link))
         .route("/api/v1/connector", get(resources::connector))
+        .route("/api/v1/reconciliation", get(reconcile::report))
         .route("/api/v1/cases", get(cases).post(open_case))
         .route("/api/v1/cases/{id}", get(case))
         .route("/api/v1/cases/{id}/next", get(case_next))
@@ -831,9 +761,15 @@ pub(crate) fn router(served: Arc<Served>) -> Router {
         .route("/api/v1/roster", get(consortium::roster))
         .route("/api/v1/proposals", get(consortium::proposals))
         .route("/api/v1/proposals/{id}", get(consortium::proposal))
-        .route("/api/v1/blocks/{height}", get(block))
+        .route("/api/v1/blocks/{height}", get(records::block))
         .route("/api/v1/resources", get(resources::list))
         .route("/api/v1/resources/{id}", get(resources::show))
+        .route("/api/v1/sharing", get(sharing::rules))
+        .route("/api/v1/shares", get(sharing::shares))
+        .route("/api/v1/projects", get(sharing::projects))
+        .route("/api/v1/budgets", get(sharing::budgets))
+        .route("/api/v1/alerts", get(sharing::alerts))
+        .route("/api/v1/objections", get(sharing::objections))
         .route("/api/v1/commands", post(commands))
         .merge(work)
         .route("/api/{*rest}", any(|| async { StatusCode::NOT_FOUND }))

@@ -31,9 +31,9 @@ pub struct ProposalBody {
     pub status: String,
     /// The department that proposed it.
     pub proposer: String,
-    /// `put`, `remove`, `set_approvals` or `set_protocol`.
+    /// `put`, `remove`, `set_approvals`, `set_protocol` or `set_sharing`.
     pub change: String,
-    /// The department it is about, or the new number.
+    /// The department it is about, the new number, or the new rules of sharing.
     pub value: String,
     /// The departments that approved it.
     pub approvals: Vec<String>,
@@ -51,6 +51,7 @@ fn body(chain: &Chain, id: ProposalId, record: ProposalRecord) -> ProposalBody {
         Change::Remove(id) => ("remove", id.to_string()),
         Change::SetApprovals(n) => ("set_approvals", n.to_string()),
         Change::SetProtocol(n) => ("set_protocol", n.to_string()),
+        Change::SetSharing(rules) => ("set_sharing", serde_json::to_string(rules).unwrap_or_default()),
     };
     let status = match record.adopted {
         Some(_) => "adopted",

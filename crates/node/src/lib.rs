@@ -7,8 +7,11 @@ mod demo_door;
 mod keep;
 mod node;
 mod pages;
+mod reconcile;
+mod records;
 mod resources;
 mod session;
+mod sharing;
 mod vault;
 mod votes;
 

@@ -30,6 +30,9 @@ pub struct Facts {
     /// `withdrawn`, `requested`, `done`, `failed: code`, `passed`, `not_passed`, `complete: n granted, m refused`,
     /// `so far: n granted, m refused`.
     pub status: String,
+    /// Objections to values of the call: `name: untrue` (or another word of what is wrong) while it waits for the holder, then
+    /// `name: corrected` or `name: stands`.
+    pub objections: Vec<String>,
     /// The height of the main event's block.
     pub height: u64,
     /// The time of that block in milliseconds since 1970.

@@ -44,6 +44,10 @@ pub enum Role {
     Answer,
     /// The asker confirmed or disputed.
     Confirm,
+    /// The asker objected to a value.
+    Objection,
+    /// The holder answered an objection.
+    Reply,
     /// The consent was withdrawn.
     Withdraw,
     /// The action was requested.

@@ -187,6 +187,7 @@ pub fn verify_statement(file: &[u8], genesis: &Genesis) -> Result<(Statement, Fa
             stated.up_to,
             stated.withheld()
         ),
+        objections: vec![],
         height: event.header.height,
         time: event.header.time_ms,
     };

@@ -283,6 +283,7 @@ fn link(receipt: &Receipt, events: &[Decoded]) -> Result<Facts, Rejected> {
         step: String::new(),
         fields: vec![],
         status: String::new(),
+        objections: vec![],
         height: 0,
         time: 0,
     };
@@ -378,19 +379,65 @@ fn link_call(
         (_, Reply::Declined(code)) => format!("declined: {code}"),
         (_, Reply::Data { .. }) => "answered".into(),
     };
-    let Some(confirm_event) = reader.optional(Role::Confirm) else { return Ok(facts) };
-    let Body::Confirm(confirm) = &confirm_event.command().body else {
-        return reject("the Confirm event confirms nothing");
-    };
     let answered =
         matches!((&answer_event.outcome, &answer.reply), (Outcome::Accepted(_), Reply::Data { .. }));
-    let confirms = answered
-        && confirm.call == call
-        && &confirm_event.command().signer == asker
-        && matches!(confirm_event.outcome, Outcome::Accepted(_));
-    ensure(confirms, "the confirmation is of another call")?;
-    facts.status = if confirm.dispute.is_some() { "disputed" } else { "opened" }.into();
+    if let Some(confirm_event) = reader.optional(Role::Confirm) {
+        let Body::Confirm(confirm) = &confirm_event.command().body else {
+            return reject("the Confirm event confirms nothing");
+        };
+        let confirms = answered
+            && confirm.call == call
+            && &confirm_event.command().signer == asker
+            && matches!(confirm_event.outcome, Outcome::Accepted(_));
+        ensure(confirms, "the confirmation is of another call")?;
+        facts.status = if confirm.dispute.is_some() { "disputed" } else { "opened" }.into();
+    }
+    facts.objections = objections(reader, need, call, answer_event)?;
+    ensure(answered || facts.objections.is_empty(), "an objection to a call that gave nothing")?;
     Ok(facts)
+}
+
+/// The objections to values of a call and the holder's answers to them, in the order they were made.
+fn objections(
+    reader: &mut Reader<'_>,
+    need: &Need,
+    call: CallId,
+    answer: &Decoded,
+) -> Result<Vec<String>, Rejected> {
+    // the name, and what came of it: none while it waits
+    let mut said: Vec<(FieldId, Wrong, Option<bool>)> = Vec::new();
+    let mut before = (answer.header.height, answer.index);
+    while let Some(event) = reader.optional(Role::Objection).or_else(|| reader.optional(Role::Reply)) {
+        ensure((event.header.height, event.index) > before, "an objection was ordered before its cause")?;
+        before = (event.header.height, event.index);
+        ensure(matches!(event.outcome, Outcome::Accepted(_)), "an objection or its answer was refused")?;
+        let command = event.command();
+        match (event.role, &command.body) {
+            (Role::Objection, Body::Object(o)) => {
+                let fits = o.call == call
+                    && command.signer == need.recipient
+                    && need.what.names().contains(&o.name)
+                    && !said.iter().any(|(name, _, reply)| name == &o.name && reply.is_none());
+                ensure(fits, "an objection is to another call or value")?;
+                said.push((o.name.clone(), o.wrong, None));
+            }
+            (Role::Reply, Body::AnswerObjection(a)) => {
+                let open = said.iter_mut().find(|(name, _, reply)| name == &a.name && reply.is_none());
+                let Some((_, _, reply)) = open.filter(|_| a.call == call && command.signer == need.holder)
+                else {
+                    return reject("an answer is to no objection of the receipt");
+                };
+                *reply = Some(a.corrected);
+            }
+            _ => return reject("an objection's event is of another kind"),
+        }
+    }
+    let word = |wrong: Wrong, reply| match reply {
+        None => wrong.as_str(),
+        Some(true) => "corrected",
+        Some(false) => "stands",
+    };
+    Ok(said.into_iter().map(|(name, wrong, reply)| format!("{name}: {}", word(wrong, reply))).collect())
 }
 
 fn call_facts(ask: &Decoded, need: &Need, base: Facts) -> Facts {

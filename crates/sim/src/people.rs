@@ -267,7 +267,13 @@ pub(crate) async fn change(context: &Context, city: &Arc<City>, shift: Shift) ->
             adopt(context, city, || put(GAS, true)).await?;
             adopt(context, city, || put(AUDIT, false)).await
         }
-        Shift::Protocol => adopt(context, city, || Some(Change::SetProtocol(2))).await,
+        Shift::Protocol => {
+            let next = || {
+                let now = city.flow("bureau")?.chain().roster().1.protocol;
+                Some(Change::SetProtocol(now + 1))
+            };
+            adopt(context, city, next).await
+        }
     }
 }
 

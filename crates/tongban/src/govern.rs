@@ -11,7 +11,8 @@ use clap::{Args, Subcommand};
 use crypto::{Credentials, Keys, SigningKey, VoteKeyFolder};
 use ledger::Rules;
 use model::{
-    Approve, Body, ChainId, Change, Command, DepartmentId, Member, ProposalId, Propose, Roster, Text, encode,
+    Approve, Body, ChainId, Change, Command, DepartmentId, Member, ProposalId, Propose, Roster,
+    SHARING_PROTOCOL, Text, encode,
 };
 use node::Config;
 use serde_json::{Value, json};
@@ -116,16 +117,20 @@ pub enum GovernanceCommand {
     ///
     /// Example: tongban governance list --config nodes/tax/node.toml
     List(Read),
-    /// Propose another version of the ledger's rules, or how many departments must approve a change.
+    /// Propose another version of the ledger's rules, how many departments must approve a change, or the rules of sharing.
     ///
-    /// Example: tongban governance propose --protocol 2 --officer officers/system --config nodes/tax/node.toml
+    /// Example: tongban governance propose --protocol 3 --officer officers/system --config nodes/tax/node.toml
+    #[command(group = clap::ArgGroup::new("change").required(true).args(["protocol", "approvals", "sharing"]))]
     Propose {
         /// The next version of the ledger's rules.
-        #[arg(long, conflicts_with = "approvals", required_unless_present = "approvals")]
+        #[arg(long)]
         protocol: Option<u32>,
         /// How many departments must approve a change.
         #[arg(long)]
         approvals: Option<u32>,
+        /// A file with the rules of sharing; docs/sharing.md describes it.
+        #[arg(long)]
+        sharing: Option<PathBuf>,
         /// How.
         #[command(flatten)]
         write: Write,
@@ -269,8 +274,19 @@ fn advice(code: &str) -> &'static str {
         }
         "unknown_proposal" => "there is no such proposal, or it has expired; see `tongban governance list`",
         "approved_before" => "this department has approved it; others have to",
-        "wrong_state" => "it is adopted already",
-        "too_early" => "a vote key is rotated at most once in eight epochs",
+        "wrong_state" => "it has moved on already; list it to see where it stands",
+        "already_used" => "there is one by this name already",
+        "unknown_share" => "there is no such share request; see `tongban share list`",
+        "unknown_project" => "there is no such project, or it has ended; see `tongban project list`",
+        "unknown_resource" => "the holder published no such resource; see `tongban resource list`",
+        "unknown_field" => "the resource has no such field or predicate; see `tongban resource show`",
+        "unfit_text" => {
+            "a text for everybody is empty, too long, or holds what looks like a number of a person"
+        }
+        "wrong_shape" => "it is empty, or goes beyond what was asked for or registered",
+        "too_early" => {
+            "its time has not come: a deadline still runs, or the vote key was rotated within eight epochs"
+        }
         "oversized" => {
             "this department has four proposals that wait for approval; let some expire or be approved"
         }
@@ -416,6 +432,14 @@ async fn propose(own: &Own, change: Change, write: &Write) -> Result<()> {
     change.apply(&mut next);
     next.check(own.rules.suite())
         .map_err(|e| anyhow::anyhow!("the consortium could not go on with this: {e}"))?;
+    if let Change::SetSharing(rules) = &change {
+        let fits = roster.protocol >= SHARING_PROTOCOL;
+        anyhow::ensure!(
+            fits,
+            "rules of sharing need protocol {SHARING_PROTOCOL}: `tongban governance propose --protocol …` first"
+        );
+        rules.check(&roster).map_err(|e| anyhow::anyhow!("these rules would not work: {e}"))?;
+    }
     if write.dry_run {
         say!("it would be proposed, and need the approval of {} departments", roster.approvals);
         return Ok(());
@@ -435,6 +459,7 @@ async fn told(own: &Own, id: &str, json: bool) -> Result<()> {
     }
     say!("{}", line_of(&proposal));
     match proposal["in_force_from"].as_u64() {
+        Some(_) if proposal["change"] == "set_sharing" => say!("It is in force."),
         Some(epoch) => say!("It is in force from epoch {epoch} on, which begins within a minute or so."),
         None => {
             say!("Next: security officers approve it: tongban governance approve {id} --officer … --config …")
@@ -483,11 +508,12 @@ pub async fn governance(command: GovernanceCommand) -> Result<()> {
             }
             Ok(())
         }
-        GovernanceCommand::Propose { protocol, approvals, write } => {
-            let change = match (protocol, approvals) {
-                (Some(protocol), _) => Change::SetProtocol(protocol),
-                (_, Some(approvals)) => Change::SetApprovals(approvals),
-                (None, None) => bail!("say --protocol or --approvals"),
+        GovernanceCommand::Propose { protocol, approvals, sharing, write } => {
+            let change = match (protocol, approvals, sharing) {
+                (Some(protocol), ..) => Change::SetProtocol(protocol),
+                (_, Some(approvals), _) => Change::SetApprovals(approvals),
+                (.., Some(file)) => Change::SetSharing(Box::new(crate::sharing::read_rules(&file)?)),
+                (None, None, None) => bail!("say --protocol, --approvals or --sharing"),
             };
             propose(&Own::open(&write.config)?, change, &write).await
         }

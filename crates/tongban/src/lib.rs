@@ -15,6 +15,7 @@ pub mod doctor;
 pub mod govern;
 pub mod out;
 pub mod setup;
+pub mod sharing;
 
 /// Reads the word of a suite, for the command line.
 pub fn suite(word: &str) -> Result<model::Suite, String> {

@@ -6,6 +6,7 @@ use serde_json::json;
 use std::{path::PathBuf, process::ExitCode};
 use tongban::{
     archive, audit, backup, bench, bench_gateway, catalogue, connector, demo, doctor, govern, say, setup,
+    sharing,
 };
 
 /// Departments share a citizen's data one transaction at a time, under consent, with proof.
@@ -168,6 +169,26 @@ enum Command {
         #[command(subcommand)]
         command: catalogue::BasisCommand,
     },
+    /// Apply to use another department's data, decide such requests, dispute, rule, revoke.
+    Share {
+        #[command(subcommand)]
+        command: sharing::ShareCommand,
+    },
+    /// Application projects: what a department registers that it uses data for.
+    Project {
+        #[command(subcommand)]
+        command: sharing::ProjectCommand,
+    },
+    /// How much of a resource a department may use, alerts about unusual use, and the daily reconciliation.
+    Budget {
+        #[command(subcommand)]
+        command: sharing::BudgetCommand,
+    },
+    /// Objections to values that calls gave, and the holders' answers.
+    Objection {
+        #[command(subcommand)]
+        command: sharing::ObjectionCommand,
+    },
     /// Try a department's files against its own data.
     Connector {
         #[command(subcommand)]
@@ -181,12 +202,12 @@ enum Command {
     /// Print the OpenAPI document of a node.
     #[command(hide = true)]
     Openapi,
-    /// Print the JSON Schema of a file format, for editors: `connector` or `standard`.
+    /// Print the JSON Schema of a file format, for editors: `connector`, `standard`, `sharing` or `project`.
     ///
     /// Example: tongban schema connector > connector.schema.json
     Schema {
         /// The format.
-        #[arg(value_parser = ["connector", "standard"])]
+        #[arg(value_parser = ["connector", "standard", "sharing", "project"])]
         format: String,
     },
 }
@@ -369,6 +390,10 @@ fn main() -> ExitCode {
         Command::Audit { command } => command.json(),
         Command::Resource { command } => command.json(),
         Command::Basis { command } => command.json(),
+        Command::Share { command } => command.json(),
+        Command::Project { command } => command.json(),
+        Command::Budget { command } => command.json(),
+        Command::Objection { command } => command.json(),
         Command::Matter { command } => command.json(),
         Command::Connector { command } => command.json(),
         _ => false,
@@ -451,13 +476,21 @@ async fn run(command: Command) -> Result<()> {
         }
         Command::Resource { command } => unless(catalogue::resource(command).await?),
         Command::Basis { command } => catalogue::basis(command).await,
+        Command::Share { command } => sharing::share(command).await,
+        Command::Project { command } => sharing::project(command).await,
+        Command::Budget { command } => unless(sharing::budget(command).await?),
+        Command::Objection { command } => sharing::objection(command).await,
         Command::Matter { command } => unless(catalogue::matter(command).await?),
         Command::Connector { command } => unless(connector::connector(command).await?),
         Command::Bench { command: BenchCommand::Ledger(options) } => bench::ledger(options).await,
         Command::Bench { command: BenchCommand::Gateway(options) } => bench_gateway::gateway(options).await,
         Command::Schema { format } => {
-            let schema =
-                if format == "standard" { gateway::Standard::schema() } else { gateway::Connector::schema() };
+            let schema = match format.as_str() {
+                "standard" => serde_json::to_value(gateway::Standard::schema())?,
+                "sharing" => sharing::rules_schema(),
+                "project" => sharing::project_schema(),
+                _ => serde_json::to_value(gateway::Connector::schema())?,
+            };
             say!("{}", serde_json::to_string_pretty(&schema)?);
             Ok(())
         }

@@ -5,6 +5,7 @@ mod catalogue;
 mod citizen;
 mod dcat;
 mod public;
+mod sharing;
 mod texts;
 mod visit;
 
@@ -73,6 +74,7 @@ pub fn router(served: Arc<Served>) -> Router {
         .route("/catalogue", get(catalogue::catalogue))
         .route("/catalogue.jsonld", get(dcat::catalogue))
         .route("/catalogue/{id}", get(catalogue::resource))
+        .route("/sharing", get(sharing::page))
         .route("/explorer", get(public::explorer))
         .route("/explorer/block/{height}", get(public::block))
         .route("/explorer/record/{id}", get(public::record))

@@ -1,7 +1,7 @@
 //! The public pages: the ledger's records, told by what departments did, and the check of a receipt.
 
 use super::{local_time, visit::Visit};
-use crate::api::kind_of;
+use crate::records::kind_of;
 use askama::Template;
 use axum::{
     body::Bytes,
@@ -9,7 +9,7 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
-use model::{Body, Change, CommandId, Event, Fact, Outcome};
+use model::*;
 
 /// How many blocks back the newest records are looked for, and how many are shown.
 const BLOCKS_BACK: u64 = 300;
@@ -142,6 +142,15 @@ pub(super) async fn record(visit: Visit, Path(id): Path<String>) -> Response {
         Body::PublishResource(r) => visit.t.pick(&r.title).to_owned(),
         Body::PublishMatter(m) => visit.t.pick(&m.title).to_owned(),
         Body::ApproveBasis(a) => a.citation.clone(),
+        Body::RegisterProject(p) => visit.t.pick(&p.title).to_owned(),
+        Body::RequestShare(r) => format!("{} – {}", visit.t.pick(&r.purpose), r.citation),
+        Body::DisputeShare(DisputeShare { note, .. })
+        | Body::RuleShare(RuleShare { note, .. })
+        | Body::RevokeBasis(RevokeBasis { note, .. })
+        | Body::ReplyShare(ReplyShare { reply: ShareReply::Refuse { note, .. }, .. })
+        | Body::EndProject(EndProject { note, .. })
+        | Body::ExplainAlert(ExplainAlert { note, .. })
+        | Body::AnswerObjection(AnswerObjection { note, .. }) => note.clone(),
         Body::Propose(p) => change_text(&visit, &p.change),
         Body::Approve(a) => {
             match chain.event(CommandId(a.proposal.0)).await.map(|e| e.command.command.body) {
@@ -171,6 +180,7 @@ fn change_text(visit: &Visit, change: &Change) -> String {
         Change::Remove(id) => format!("{} {}", t.get("change-remove"), visit.department(id.as_str())),
         Change::SetApprovals(n) => format!("{} {n}", t.get("change-approvals")),
         Change::SetProtocol(n) => format!("{} {n}", t.get("change-protocol")),
+        Change::SetSharing(_) => t.get("change-sharing"),
     }
 }
 

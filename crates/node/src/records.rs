@@ -1,0 +1,103 @@
+//! The part of the API about final blocks and their records, as the public may see them.
+
+use crate::api::{Problem, Shared, bad};
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+};
+use model::{Body, Event, Outcome};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A final block as the public may see it.
+#[derive(Serialize, ToSchema)]
+pub struct BlockBody {
+    /// The height.
+    pub height: u64,
+    /// The time in milliseconds since 1970.
+    pub time_ms: u64,
+    /// The hash of the header.
+    pub hash: String,
+    /// Its events: command ID, signer, kind and outcome.
+    pub events: Vec<EventBody>,
+}
+
+/// An event as the public may see it.
+#[derive(Serialize, ToSchema)]
+pub struct EventBody {
+    /// The command.
+    pub id: String,
+    /// The department that signed it.
+    pub signer: String,
+    /// Its kind.
+    pub kind: String,
+    /// `accepted`, or the refusal's code.
+    pub outcome: String,
+}
+
+pub(crate) fn kind_of(body: &Body) -> &'static str {
+    match body {
+        Body::PublishResource(_) => "publish_resource",
+        Body::PublishMatter(_) => "publish_matter",
+        Body::ApproveBasis(_) => "approve_basis",
+        Body::EnrolTerminal(_) => "enrol_terminal",
+        Body::OpenCase(_) => "open_case",
+        Body::Identify(_) => "identify",
+        Body::GiveConsent(_) => "give_consent",
+        Body::WithdrawConsent(_) => "withdraw_consent",
+        Body::Ask(_) => "ask",
+        Body::Answer(_) => "answer",
+        Body::Confirm(_) => "confirm",
+        Body::Lapse(_) => "lapse",
+        Body::RequestAction(_) => "request_action",
+        Body::ReportAction(_) => "report_action",
+        Body::Decide(_) => "decide",
+        Body::SettleCase(_) => "settle_case",
+        Body::Anchor(_) => "anchor",
+        Body::ResumeCase(_) => "resume_case",
+        Body::Propose(_) => "propose",
+        Body::Approve(_) => "approve",
+        Body::RotateVote(_) => "rotate_vote",
+        Body::RegisterProject(_) => "register_project",
+        Body::EndProject(_) => "end_project",
+        Body::RequestShare(_) => "request_share",
+        Body::ReplyShare(_) => "reply_share",
+        Body::DisputeShare(_) => "dispute_share",
+        Body::RuleShare(_) => "rule_share",
+        Body::RevokeBasis(_) => "revoke_basis",
+        Body::SetBudget(_) => "set_budget",
+        Body::ExplainAlert(_) => "explain_alert",
+        Body::Object(_) => "object",
+        Body::AnswerObjection(_) => "answer_objection",
+    }
+}
+
+#[utoipa::path(get, path = "/api/v1/blocks/{height}", params(("height" = u64, Path)),
+    responses((status = 200, body = BlockBody), (status = 404, body = Problem)))]
+pub(crate) async fn block(
+    State(served): Shared,
+    Path(height): Path<String>,
+) -> Result<Json<BlockBody>, Problem> {
+    let chain = served.flow.chain();
+    let height = height.parse().map_err(|_| bad("a height is a whole number"))?;
+    if height == 0 || height > chain.height() {
+        return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "no such block is final here"));
+    }
+    let block = chain.block_events(height).await?;
+    let event = |e: &Event| EventBody {
+        id: e.id.to_string(),
+        signer: e.command.command.signer.to_string(),
+        kind: kind_of(&e.command.command.body).into(),
+        outcome: match &e.outcome {
+            Outcome::Accepted(_) => "accepted".into(),
+            Outcome::Refused(refusal) => refusal.code().into(),
+        },
+    };
+    Ok(Json(BlockBody {
+        height,
+        time_ms: block.time_ms,
+        hash: block.hash.to_string(),
+        events: block.events.iter().map(event).collect(),
+    }))
+}

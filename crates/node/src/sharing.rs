@@ -1,0 +1,406 @@
+//! The part of the API about sharing between departments: rules, requests, projects, budgets, alerts, objections. How each stands is
+//! read from the ledger's state; nothing here names a person.
+
+use crate::api::{Problem, Served, Shared};
+use axum::{
+    Json,
+    extract::{Query, State},
+};
+use chain::ChainError;
+use ledger::{AlertRecord, Key, ObjectionRecord, ProjectRecord, ShareRecord, ShareState, Spent};
+use model::*;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The most entries of one answer.
+const ENTRIES_MAX: usize = 500;
+
+/// The rules of sharing in force.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RulesBody {
+    /// Whether the protocol in force knows sharing at all (from version 3 on).
+    known: bool,
+    /// Whether the departments set these rules; otherwise they are those that hold until they do.
+    set: bool,
+    /// The rules, as rules files have them.
+    #[schema(value_type = Object)]
+    rules: Sharing,
+}
+
+/// The rules of sharing in force: who rules on disputes, the clocks, the working days.
+#[utoipa::path(get, path = "/api/v1/sharing", responses((status = 200, body = RulesBody)))]
+pub(crate) async fn rules(State(served): Shared) -> Result<Json<RulesBody>, Problem> {
+    let chain = served.flow.chain();
+    let set: Option<Sharing> = chain.record(&Key::Sharing).await?;
+    let known = chain.roster().1.protocol >= SHARING_PROTOCOL;
+    Ok(Json(RulesBody { known, set: set.is_some(), rules: set.unwrap_or_default() }))
+}
+
+/// Narrows a list: to those that wait for somebody, and to those of a department.
+#[derive(Deserialize, Default)]
+pub(crate) struct Narrow {
+    /// Only what waits to be acted on.
+    #[serde(default)]
+    pub(crate) open: bool,
+    /// Only what this department asks for or holds.
+    pub(crate) department: Option<DepartmentId>,
+}
+
+impl Narrow {
+    fn fits(&self, departments: &[&DepartmentId]) -> bool {
+        self.department.as_ref().is_none_or(|only| departments.contains(&only))
+    }
+}
+
+/// A share request.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ShareBody {
+    /// Its name; granted, the name of the statutory basis.
+    pub(crate) id: String,
+    /// The department that holds the resource.
+    pub(crate) holder: String,
+    /// The department that asks.
+    pub(crate) asker: String,
+    /// The resource.
+    pub(crate) resource: String,
+    /// The fields and predicates.
+    pub(crate) names: Vec<String>,
+    /// The matter in whose cases it is used.
+    pub(crate) matter: String,
+    /// The asker's project.
+    pub(crate) project: Option<String>,
+    /// The statute.
+    pub(crate) citation: String,
+    /// What for.
+    #[schema(value_type = Object)]
+    pub(crate) purpose: Text,
+    /// How many calls a day.
+    pub(crate) per_day: u32,
+    /// Until when, in milliseconds since 1970.
+    pub(crate) until_ms: u64,
+    /// `requested`, `accepted`, `refused`, `disputed`, `overruled`, `upheld`, `granted` or `revoked`.
+    pub(crate) state: &'static str,
+    /// The code of a refusal: `no_basis`, `beyond_need`, `forbidden`, `not_held` or `unclear`.
+    pub(crate) reason: Option<&'static str>,
+    /// What whoever acted last wrote.
+    pub(crate) note: String,
+    /// Since when it stands like this, in milliseconds since 1970.
+    pub(crate) since_ms: u64,
+    /// By when it has to be acted on; 0 where it waits for nobody.
+    pub(crate) due_ms: u64,
+    /// Whether that has passed.
+    pub(crate) overdue: bool,
+    /// How many clocks ran out on the way.
+    pub(crate) missed: u32,
+    /// Whose turn it is: `holder`, `coordinator`, or empty.
+    pub(crate) waits_for: &'static str,
+}
+
+fn share_body(share: &ShareRef, record: ShareRecord, now_ms: u64) -> ShareBody {
+    let (state, note, waits_for) = match &record.state {
+        ShareState::Requested => ("requested", "", "holder"),
+        ShareState::Accepted => ("accepted", "", "holder"),
+        ShareState::Refused(_, note) => ("refused", note.as_str(), ""),
+        ShareState::Disputed(note) => ("disputed", note.as_str(), "coordinator"),
+        ShareState::Overruled(note) => ("overruled", note.as_str(), "holder"),
+        ShareState::Upheld(note) => ("upheld", note.as_str(), ""),
+        ShareState::Granted => ("granted", "", ""),
+        ShareState::Revoked(note) => ("revoked", note.as_str(), ""),
+    };
+    let reason = match &record.state {
+        ShareState::Refused(reason, _) => Some(reason.as_str()),
+        _ => None,
+    };
+    let note = note.to_owned();
+    let RequestShare { resource, names, matter, project, citation, purpose, per_day, until_ms, .. } =
+        record.request;
+    ShareBody {
+        id: share.id.to_string(),
+        holder: share.holder.to_string(),
+        asker: share.asker.to_string(),
+        resource: resource.to_string(),
+        names: names.iter().map(ToString::to_string).collect(),
+        matter: matter.to_string(),
+        project: project.map(|p| p.to_string()),
+        citation,
+        purpose,
+        per_day,
+        until_ms,
+        state,
+        reason,
+        note,
+        since_ms: record.at_ms,
+        due_ms: record.due_ms,
+        overdue: record.due_ms != 0 && record.due_ms < now_ms,
+        missed: record.missed,
+        waits_for,
+    }
+}
+
+pub(crate) async fn share_list(served: &Served, narrow: &Narrow) -> Result<Vec<ShareBody>, ChainError> {
+    let chain = served.flow.chain();
+    let mut list = Vec::new();
+    for share in served.flow.known().shares {
+        if list.len() == ENTRIES_MAX || !narrow.fits(&[&share.holder, &share.asker]) {
+            continue;
+        }
+        let Some(record) = chain.record(&Key::Share(share.clone())).await? else { continue };
+        let body = share_body(&share, record, chain.host().now_ms());
+        if !narrow.open || !body.waits_for.is_empty() {
+            list.push(body);
+        }
+    }
+    // what is due first stands first
+    list.sort_by_key(|s| if s.due_ms == 0 { u64::MAX - s.since_ms } else { s.due_ms });
+    Ok(list)
+}
+
+/// Share requests, what is due first standing first.
+#[utoipa::path(get, path = "/api/v1/shares", params(("open" = Option<bool>, Query), ("department" = Option<String>, Query)),
+    responses((status = 200, body = Vec<ShareBody>), (status = 400, body = Problem)))]
+pub(crate) async fn shares(
+    State(served): Shared,
+    Query(narrow): Query<Narrow>,
+) -> Result<Json<Vec<ShareBody>>, Problem> {
+    Ok(Json(share_list(&served, &narrow).await?))
+}
+
+/// An application project.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ProjectBody {
+    /// The department whose it is.
+    pub(crate) owner: String,
+    /// The project as registered.
+    #[schema(value_type = Object)]
+    pub(crate) project: RegisterProject,
+    /// When it was registered, in milliseconds since 1970.
+    pub(crate) since_ms: u64,
+    /// `open`, `ended` or `expired`.
+    pub(crate) state: &'static str,
+    /// Who ended it, and why.
+    pub(crate) ended_by: Option<String>,
+    /// Why it was ended.
+    pub(crate) note: String,
+}
+
+pub(crate) async fn project_list(served: &Served, narrow: &Narrow) -> Result<Vec<ProjectBody>, ChainError> {
+    let chain = served.flow.chain();
+    let mut list = Vec::new();
+    for (owner, id) in served.flow.known().projects {
+        if list.len() == ENTRIES_MAX || !narrow.fits(&[&owner]) {
+            continue;
+        }
+        let key = Key::Project(owner.clone(), id);
+        let Some(record) = chain.record::<ProjectRecord>(&key).await? else { continue };
+        let state = match (&record.ended, record.lives(chain.host().now_ms())) {
+            (Some(_), _) => "ended",
+            (None, true) => "open",
+            (None, false) => "expired",
+        };
+        if narrow.open && state != "open" {
+            continue;
+        }
+        let (ended_by, note) = record.ended.map(|(_, by, note)| (by.to_string(), note)).unzip();
+        list.push(ProjectBody {
+            owner: owner.to_string(),
+            project: record.project,
+            since_ms: record.at_ms,
+            state,
+            ended_by,
+            note: note.unwrap_or_default(),
+        });
+    }
+    Ok(list)
+}
+
+/// Application projects: what each department registered that it uses data for.
+#[utoipa::path(get, path = "/api/v1/projects", params(("open" = Option<bool>, Query), ("department" = Option<String>, Query)),
+    responses((status = 200, body = Vec<ProjectBody>), (status = 400, body = Problem)))]
+pub(crate) async fn projects(
+    State(served): Shared,
+    Query(narrow): Query<Narrow>,
+) -> Result<Json<Vec<ProjectBody>>, Problem> {
+    Ok(Json(project_list(&served, &narrow).await?))
+}
+
+/// How much of a resource a department may use, and how much it used today.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct BudgetBody {
+    /// The department that asks.
+    pub(crate) asker: String,
+    /// The resource.
+    pub(crate) resource: String,
+    /// The matter; none where the budget is of all matters together.
+    pub(crate) matter: Option<String>,
+    /// The most calls a day; none where there is no limit.
+    pub(crate) per_day: Option<u32>,
+    /// The most values about one person a day; none where there is no limit.
+    pub(crate) per_person: Option<u32>,
+    /// Calls granted today.
+    pub(crate) today: u32,
+    /// The moving average of calls a day before it, in thousandths.
+    pub(crate) average_milli: u64,
+}
+
+pub(crate) async fn budget_list(served: &Served, narrow: &Narrow) -> Result<Vec<BudgetBody>, ChainError> {
+    let chain = served.flow.chain();
+    let today = Day::of(chain.host().now_ms());
+    let mut list = Vec::new();
+    for (resource, asker, matter) in served.flow.known().budgets {
+        let holder = served.flow.resource(&resource).map(|r| r.holder);
+        let departments: Vec<_> = holder.iter().chain([&asker]).collect();
+        if list.len() == ENTRIES_MAX || !narrow.fits(&departments) {
+            continue;
+        }
+        let key = Key::Budget(resource.clone(), asker.clone(), matter.clone());
+        let Some(budget) = chain.record::<Budget>(&key).await? else { continue };
+        let key = Key::Spent(resource.clone(), asker.clone(), matter.clone());
+        let spent = chain.record::<Spent>(&key).await?.map(|s| s.on(today));
+        list.push(BudgetBody {
+            asker: asker.to_string(),
+            resource: resource.to_string(),
+            matter: matter.map(|m| m.to_string()),
+            per_day: budget.per_day,
+            per_person: budget.per_person,
+            today: spent.as_ref().map_or(0, |s| s.calls),
+            average_milli: spent.map_or(0, |s| s.average_milli),
+        });
+    }
+    Ok(list)
+}
+
+/// Budgets and what was used of them today.
+#[utoipa::path(get, path = "/api/v1/budgets", params(("department" = Option<String>, Query)),
+    responses((status = 200, body = Vec<BudgetBody>), (status = 400, body = Problem)))]
+pub(crate) async fn budgets(
+    State(served): Shared,
+    Query(narrow): Query<Narrow>,
+) -> Result<Json<Vec<BudgetBody>>, Problem> {
+    Ok(Json(budget_list(&served, &narrow).await?))
+}
+
+/// An unusual use that waits to be explained.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AlertBody {
+    /// The department whose use it is.
+    pub(crate) asker: String,
+    /// The resource.
+    pub(crate) resource: String,
+    /// `over_budget` or `surge`.
+    pub(crate) unusual: &'static str,
+    /// The day it was raised.
+    #[schema(value_type = String)]
+    pub(crate) day: Day,
+    /// By when it has to be explained; from then on nothing is granted until it is.
+    pub(crate) due_ms: u64,
+    /// Whether that has passed.
+    pub(crate) overdue: bool,
+}
+
+pub(crate) async fn alert_list(served: &Served, narrow: &Narrow) -> Result<Vec<AlertBody>, ChainError> {
+    let chain = served.flow.chain();
+    let open: Vec<(ResourceId, DepartmentId)> = chain.record(&Key::OpenAlerts).await?.unwrap_or_default();
+    let mut list = Vec::new();
+    for (resource, asker) in open {
+        let holder = served.flow.resource(&resource).map(|r| r.holder);
+        let departments: Vec<_> = holder.iter().chain([&asker]).collect();
+        if !narrow.fits(&departments) {
+            continue;
+        }
+        let key = Key::Alert(resource.clone(), asker.clone());
+        let Some(alert) = chain.record::<AlertRecord>(&key).await? else { continue };
+        list.push(AlertBody {
+            asker: asker.to_string(),
+            resource: resource.to_string(),
+            unusual: alert.unusual.as_str(),
+            day: alert.day,
+            due_ms: alert.due_ms,
+            overdue: alert.due_ms < chain.host().now_ms(),
+        });
+    }
+    Ok(list)
+}
+
+/// Alerts about unusual use that wait to be explained.
+#[utoipa::path(get, path = "/api/v1/alerts", params(("department" = Option<String>, Query)),
+    responses((status = 200, body = Vec<AlertBody>), (status = 400, body = Problem)))]
+pub(crate) async fn alerts(
+    State(served): Shared,
+    Query(narrow): Query<Narrow>,
+) -> Result<Json<Vec<AlertBody>>, Problem> {
+    Ok(Json(alert_list(&served, &narrow).await?))
+}
+
+/// An objection to a value.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ObjectionBody {
+    /// The call that gave it.
+    pub(crate) call: String,
+    /// The field or predicate.
+    pub(crate) name: String,
+    /// The department that objects.
+    pub(crate) asker: String,
+    /// The department that answers.
+    pub(crate) holder: String,
+    /// `untrue`, `outdated`, `incomplete` or `another_person`.
+    pub(crate) wrong: &'static str,
+    /// `open`, `corrected` or `stands`.
+    pub(crate) state: &'static str,
+    /// The ground of the answer.
+    pub(crate) note: String,
+    /// When it was raised, in milliseconds since 1970.
+    pub(crate) since_ms: u64,
+    /// By when it has to be answered.
+    pub(crate) due_ms: u64,
+    /// Whether it was not, or later.
+    pub(crate) overdue: bool,
+}
+
+pub(crate) async fn objection_list(
+    served: &Served,
+    narrow: &Narrow,
+) -> Result<Vec<ObjectionBody>, ChainError> {
+    let chain = served.flow.chain();
+    let mut list = Vec::new();
+    for (call, name) in served.flow.known().objections {
+        let key = Key::Objection(call, name.clone());
+        let Some(record) = chain.record::<ObjectionRecord>(&key).await? else { continue };
+        let open = record.answer.is_none();
+        if list.len() == ENTRIES_MAX
+            || !narrow.fits(&[&record.holder, &record.asker])
+            || (narrow.open && !open)
+        {
+            continue;
+        }
+        let answered_ms = record.answer.as_ref().map_or(chain.host().now_ms(), |a| a.0);
+        let (state, note) = match record.answer {
+            None => ("open", String::new()),
+            Some((_, true, note)) => ("corrected", note),
+            Some((_, false, note)) => ("stands", note),
+        };
+        list.push(ObjectionBody {
+            call: call.to_string(),
+            name: name.to_string(),
+            asker: record.asker.to_string(),
+            holder: record.holder.to_string(),
+            wrong: record.wrong.as_str(),
+            state,
+            note,
+            since_ms: record.at_ms,
+            due_ms: record.due_ms,
+            overdue: answered_ms > record.due_ms,
+        });
+    }
+    list.sort_by_key(|o| if o.state == "open" { o.due_ms } else { u64::MAX - o.since_ms });
+    Ok(list)
+}
+
+/// Objections to values, those that wait for an answer first.
+#[utoipa::path(get, path = "/api/v1/objections", params(("open" = Option<bool>, Query), ("department" = Option<String>, Query)),
+    responses((status = 200, body = Vec<ObjectionBody>), (status = 400, body = Problem)))]
+pub(crate) async fn objections(
+    State(served): Shared,
+    Query(narrow): Query<Narrow>,
+) -> Result<Json<Vec<ObjectionBody>>, Problem> {
+    Ok(Json(objection_list(&served, &narrow).await?))
+}
