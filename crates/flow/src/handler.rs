@@ -324,7 +324,7 @@ impl<S: Source> Flow<S> {
         String::from_utf8(note).ok()
     }
 
-    async fn accepted(&self, body: Body) -> Result<Event, CaseError> {
+    pub(crate) async fn accepted(&self, body: Body) -> Result<Event, CaseError> {
         let event = self.submit_and_wait(body, PATIENCE).await?;
         match event.outcome {
             Outcome::Accepted(_) => {

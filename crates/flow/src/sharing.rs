@@ -3,7 +3,7 @@
 //! who a call is about.
 
 use crate::{
-    VaultError,
+    CaseError, VaultError,
     run::{Flow, FlowError},
 };
 use gateway::Source;
@@ -59,6 +59,26 @@ impl<S: Source> Flow<S> {
     /// The names of all share requests, projects, budgets and objections on the ledger.
     pub fn known(&self) -> Known {
         self.lock().known.clone()
+    }
+
+    /// The newest call of a case's step, where it gave something.
+    pub fn answered_call(&self, case: CaseId, step: &StepId) -> Option<CallId> {
+        let state = self.lock();
+        let call = state.cases.get(&case)?.calls.get(step)?;
+        matches!(call.answer, Some((_, Reply::Data { .. }))).then_some(call.id)
+    }
+
+    /// Objects to a value that a step's call gave.
+    pub async fn object(
+        &self,
+        case: CaseId,
+        step: &StepId,
+        name: FieldId,
+        wrong: Wrong,
+    ) -> Result<CallId, CaseError> {
+        let call = self.answered_call(case, step).ok_or(CaseError::Unknown("answered call"))?;
+        self.accepted(Body::Object(Object { call, name, wrong })).await?;
+        Ok(call)
     }
 
     /// What this holder answered, by its ledger and by its vault.

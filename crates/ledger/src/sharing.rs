@@ -270,7 +270,9 @@ pub(crate) fn revoke(scene: &Scene<'_>, state: &mut Decision<'_>, new: &RevokeBa
         state.put(&share, &record);
     }
     approval.expires_ms = now.saturating_sub(1);
-    state.put(&key, &approval);
+    if !planted("revocation_ignored") {
+        state.put(&key, &approval);
+    }
     Ok(Fact::Recorded)
 }
 

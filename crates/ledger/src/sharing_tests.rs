@@ -192,7 +192,8 @@ fn nothing_is_asked_for_that_could_not_be_shared() {
         change(&mut request);
         Body::RequestShare(request)
     };
-    let cases: Vec<(&dyn Fn(&mut RequestShare), Refusal)> = vec![
+    type Change<'a> = &'a dyn Fn(&mut RequestShare);
+    let cases: Vec<(Change<'_>, Refusal)> = vec![
         (&|r| r.holder = name("bureau"), Refusal::NotYours),
         (&|r| r.holder = name("police"), Refusal::UnknownResource),
         (&|r| r.resource = name("registry.other"), Refusal::UnknownResource),

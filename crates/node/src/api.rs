@@ -99,7 +99,7 @@ pub(crate) fn bad(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail)
 }
 
-fn parse<T: std::str::FromStr<Err = IdError>>(text: &str) -> Result<T, Problem> {
+pub(crate) fn parse<T: std::str::FromStr<Err = IdError>>(text: &str) -> Result<T, Problem> {
     // not the error's own words: they repeat what was sent
     text.parse().map_err(|_| bad("an identifier or name is not of its form"))
 }
@@ -377,6 +377,7 @@ pub fn check_body_bytes(bytes: &[u8]) {
     let _ = read_json::<OpenBody>(bytes);
     let _ = read_json::<ReasonBody>(bytes);
     let _ = read_json::<ConfirmBody>(bytes);
+    let _ = read_json::<sharing::ObjectBody>(bytes);
     if let Ok(body) = read_json::<IdentifyBody>(bytes) {
         let _ = (canonical::<Assertion>(&body.assertion), signature(&body.signature));
     }
@@ -665,6 +666,7 @@ async fn genesis(State(served): Shared) -> Json<Genesis> {
         sharing::budgets,
         sharing::alerts,
         sharing::objections,
+        sharing::object,
         reconcile::report,
         keep::openings,
         keep::checkpoint,
@@ -744,6 +746,7 @@ pub(crate) fn router(served: Arc<Served>) -> Router {
         .route("/api/v1/cases/{id}/confirm", post(confirm))
         .route("/api/v1/cases/{id}/resume", post(resume))
         .route("/api/v1/cases/{id}/refuse", post(refuse))
+        .route("/api/v1/cases/{id}/objections", post(sharing::object))
         .route("/api/v1/cases/{id}/receipts", get(receipts))
         .route("/api/v1/cases/{id}/receipts/{name}", get(receipt))
         .layer(middleware::from_fn_with_state(served.clone(), authorise));

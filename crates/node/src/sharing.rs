@@ -1,10 +1,11 @@
 //! The part of the API about sharing between departments: rules, requests, projects, budgets, alerts, objections. How each stands is
 //! read from the ledger's state; nothing here names a person.
 
-use crate::api::{Problem, Served, Shared};
+use crate::api::{JsonBody, Problem, Served, Shared, bad, parse};
 use axum::{
     Json,
-    extract::{Query, State},
+    extract::{Path, Query, State},
+    http::StatusCode,
 };
 use chain::ChainError;
 use ledger::{AlertRecord, Key, ObjectionRecord, ProjectRecord, ShareRecord, ShareState, Spent};
@@ -403,4 +404,45 @@ pub(crate) async fn objections(
     Query(narrow): Query<Narrow>,
 ) -> Result<Json<Vec<ObjectionBody>>, Problem> {
     Ok(Json(objection_list(&served, &narrow).await?))
+}
+
+/// An objection to a value that a step of a case received.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectBody {
+    /// The step whose call gave it.
+    step: String,
+    /// The field or predicate.
+    name: String,
+    /// `untrue`, `outdated`, `incomplete` or `another_person`.
+    wrong: String,
+}
+
+/// The call objected to.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Objected {
+    /// The call.
+    call: String,
+}
+
+/// Reads the word of what is wrong.
+pub(crate) fn wrong_of(word: &str) -> Option<Wrong> {
+    [Wrong::Untrue, Wrong::Outdated, Wrong::Incomplete, Wrong::AnotherPerson]
+        .into_iter()
+        .find(|wrong| wrong.as_str() == word)
+}
+
+/// Objects, for the person or for this department, to a value that the newest call of a step gave.
+#[utoipa::path(post, path = "/api/v1/cases/{id}/objections", params(("id" = String, Path)), request_body = ObjectBody,
+    responses((status = 201, body = Objected), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn object(
+    State(served): Shared,
+    Path(id): Path<String>,
+    JsonBody(body): JsonBody<ObjectBody>,
+) -> Result<(StatusCode, Json<Objected>), Problem> {
+    let wrong = wrong_of(&body.wrong)
+        .ok_or_else(|| bad("`wrong` is untrue, outdated, incomplete or another_person"))?;
+    let step = parse::<StepId>(&body.step)?;
+    let call = served.flow.object(parse(&id)?, &step, parse(&body.name)?, wrong).await?;
+    Ok((StatusCode::CREATED, Json(Objected { call: call.to_string() })))
 }

@@ -96,6 +96,7 @@ fn chain_holds(city: &City, blocks: &[(BlockEvents, u64)], wrong: &impl Fn(Strin
 fn ledger_holds(blocks: &[(BlockEvents, u64)], wrong: &impl Fn(String)) {
     let mut calls: BTreeMap<CallId, Ask> = BTreeMap::new();
     let mut withdrawn = BTreeSet::new();
+    let mut revoked = false;
     let mut numbers: BTreeMap<(bool, DepartmentId), u64> = BTreeMap::new();
     let mut tags: BTreeMap<Digest, CaseId> = BTreeMap::new();
     let mut open: BTreeMap<CaseId, bool> = BTreeMap::new();
@@ -132,8 +133,13 @@ fn ledger_holds(blocks: &[(BlockEvents, u64)], wrong: &impl Fn(String)) {
                 }
             }
             Body::WithdrawConsent(c) => drop(withdrawn.insert(c.consent)),
+            Body::RevokeBasis(_) => revoked = true,
             Body::Ask(c) => drop(calls.insert(CallId(event.id.0), c.clone())),
             Body::Answer(c) => {
+                // the one step that rests on a statutory duty
+                if revoked && calls.get(&c.call).is_some_and(|ask| ask.step.as_str() == "seizure") {
+                    wrong(format!("call {} was answered after its basis was taken back", c.call.short()));
+                }
                 let consent = calls.get(&c.call).and_then(|ask| ask.consent);
                 if consent.is_some_and(|consent| withdrawn.contains(&consent)) {
                     wrong(format!("call {} was answered after the consent was withdrawn", c.call.short()));
@@ -199,7 +205,9 @@ fn changes_hold(city: &City, blocks: &[(BlockEvents, u64)], wrong: &impl Fn(Stri
                 match change {
                     Change::Put(member, _) => drop(validators.insert(member.id.clone(), member.validator)),
                     Change::SetProtocol(version) => protocol = version,
-                    Change::Remove(_) | Change::SetApprovals(_) => wrong("nobody proposed this".into()),
+                    Change::Remove(_) | Change::SetApprovals(_) | Change::SetSharing(_) => {
+                        wrong("nobody proposed this".into())
+                    }
                 }
             }
             votes.extend(std::mem::take(&mut due.1));
@@ -266,7 +274,9 @@ fn departments_hold(city: &City, blocks: &[(BlockEvents, u64)], plan: &Plan, wro
         };
         // a handler that lies gets no answers, and a person has to look into it
         let lied = !plan.lies.is_empty() && ended == Some(CaseOutcome::NeedsHuman);
-        if !right && !lied {
+        // what may not be asked any more is a person's to look into
+        let revoked = plan.revokes() && ended == Some(CaseOutcome::NeedsHuman);
+        if !right && !lied && !revoked {
             wrong(format!("sale {i} ({:?}) ended as {ended:?}", sale.kind));
         }
         if ended == Some(CaseOutcome::Closed) && !(of_sale("transfer") && of_sale("power") && of_sale("gas"))

@@ -12,12 +12,13 @@ pub mod world;
 pub use run::{Report, run};
 
 /// The planted bugs: each switches one rule off, and every one must be caught.
-pub const BUGS: [(&str, &str); 14] = [
+pub const BUGS: [(&str, &str); 15] = [
     ("action_twice", "a department's system forgets which actions it has done"),
     ("release_before_final", "a holder releases its payload before the answer is final"),
     ("answer_after_withdrawal", "the ledger takes answers under a withdrawn consent"),
     ("skip_subject_check", "a holder does not check whom a call is about (with a handler that lies)"),
     ("confirm_lost", "an asker that crashed never confirms what it had opened"),
+    ("revocation_ignored", "the ledger goes on granting calls under a basis its holder took back"),
     ("duplicate_case", "the ledger opens the same application twice"),
     ("undo_after_pivot", "the ledger lets a case be withdrawn after something was done"),
     ("number_reused", "the ledger gives a number twice"),

@@ -270,9 +270,21 @@ pub(crate) async fn change(context: &Context, city: &Arc<City>, shift: Shift) ->
         Shift::Protocol => {
             let next = || {
                 let now = city.flow("bureau")?.chain().roster().1.protocol;
-                Some(Change::SetProtocol(now + 1))
+                // the newest again is refused, as what was done before
+                Some(Change::SetProtocol((now + 1).min(*PROTOCOLS.end())))
             };
             adopt(context, city, next).await
+        }
+        Shift::Revoke => {
+            until(context, city, "a revocation", REST_WITHIN_MS, || async {
+                let revoke = RevokeBasis { id: name("duty"), note: "the duty has ended".into() };
+                let flow = city.flow("registry")?;
+                let event =
+                    flow.submit_and_wait(Body::RevokeBasis(revoke), Duration::from_secs(20)).await.ok()?;
+                note_told(city, &event);
+                (event.outcome != Outcome::Refused(Refusal::Expired)).then_some(())
+            })
+            .await
         }
     }
 }

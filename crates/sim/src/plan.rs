@@ -1,6 +1,6 @@
 //! What befalls the city in one run, drawn from the seed.
 
-use model::Suite;
+use model::{SHARING_PROTOCOL, Suite};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -54,6 +54,8 @@ pub enum Shift {
     Swap,
     /// The rules change to their next version.
     Protocol,
+    /// The registry takes back the statutory basis on which it is asked.
+    Revoke,
 }
 
 /// A run's misfortunes.
@@ -63,6 +65,8 @@ pub struct Plan {
     pub sales: usize,
     /// The cryptographic suite.
     pub suite: Suite,
+    /// The version of the rules it begins with.
+    pub protocol: u32,
     /// How many blocks an epoch has.
     pub epoch_blocks: u64,
     /// Changes of the consortium, and when they are begun, in milliseconds after the first case.
@@ -107,6 +111,11 @@ const HOUR_MS: i64 = 3_600_000;
 pub const TROUBLE_MS: u64 = 6_000;
 
 impl Plan {
+    /// Whether the registry takes back its basis.
+    pub fn revokes(&self) -> bool {
+        self.shifts.iter().any(|(_, shift)| matches!(shift, Shift::Revoke))
+    }
+
     /// The plan of a seed.
     pub fn new(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x706c_616e);
@@ -168,9 +177,12 @@ impl Plan {
             }
             wiped |= matches!(crash.death, Death::Wiped);
         }
-        Self {
-            sales: rng.random_range(2..5),
-            suite: if chance(&mut rng, 25) { Suite::National } else { Suite::International },
+        let sales = rng.random_range(2..5);
+        let suite = if chance(&mut rng, 25) { Suite::National } else { Suite::International };
+        let mut plan = Self {
+            sales,
+            suite,
+            protocol: 1,
             epoch_blocks,
             shifts,
             latency_ms: rng.random_range(3..30),
@@ -183,6 +195,13 @@ impl Plan {
             forged: chance(&mut rng, 3),
             lies: if chance(&mut rng, 10) { vec!["liar_subject"] } else { vec![] },
             twin,
+        };
+        if chance(&mut rng, 2) {
+            plan.protocol = SHARING_PROTOCOL;
+            if chance(&mut rng, 4) {
+                plan.shifts.push((rng.random_range(0..TROUBLE_MS / 4), Shift::Revoke));
+            }
         }
+        plan
     }
 }

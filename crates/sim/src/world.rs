@@ -217,7 +217,7 @@ impl World {
             suite,
             time_ms: START_MS,
             epoch_blocks: plan.epoch_blocks,
-            protocol: 1,
+            protocol: plan.protocol,
             approvals: 3,
             members: departments.iter().map(|d| d.member(d.validator)).collect(),
         };

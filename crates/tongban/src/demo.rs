@@ -231,42 +231,108 @@ pub fn door(city: &City, suite: Suite) -> DemoDoor {
     }
 }
 
-/// What the departments of the demo put on the ledger before the first case, in two rounds: catalogue entries; then
-/// approvals of statutory bases, the bureau's terminal and its matter.
+/// How many calls a day the demo's bureau asks its holders for.
+const CALLS_A_DAY: u32 = 5_000;
+
+/// What the departments of the demo put on the ledger before the first case, round by round: catalogue entries; the bureau's project;
+/// the requests for what it needs, with one of another department that still waits; the holders' approvals, the bureau's terminal
+/// and its matter.
 pub fn publications(
     resources: Vec<(DepartmentId, Resource)>,
     terminal: PublicKey,
-) -> Result<[Vec<(DepartmentId, Body)>; 2]> {
+) -> Result<[Vec<(DepartmentId, Body)>; 4]> {
     let catalogue =
         resources.into_iter().map(|(id, resource)| (id, Body::PublishResource(resource))).collect();
-    let name = |text: &str| text.parse().expect("a name");
-    let year = now_ms() + 365 * 24 * 3_600_000;
-    let approval = |id: &str, resource: &str, names: &[&str], citation: &str| {
-        Body::ApproveBasis(ApproveBasis {
-            id: id.parse().expect("a name"),
-            asker: "bureau".parse().expect("a name"),
-            matter: "house-transfer".parse().expect("a name"),
-            resource: resource.parse().expect("a name"),
-            names: names.iter().map(|n| n.parse().expect("a name")).collect(),
+    fn name<T: std::str::FromStr<Err = IdError>>(text: &str) -> T {
+        text.parse().expect("a name")
+    }
+    let text = |zh: &str, en: &str| Text { zh: zh.into(), en: en.into() };
+    let until_ms = now_ms() + 365 * 24 * 3_600_000;
+    let request = |id: &str, holder: &str, resource: &str, names: &[&str], citation: &str, purpose: Text| {
+        RequestShare {
+            id: name(id),
+            holder: name(holder),
+            resource: name(resource),
+            names: names.iter().map(|n| name(n)).collect(),
+            matter: name("house-transfer"),
+            project: Some(name("one-stop-transfer")),
             citation: citation.into(),
-            expires_ms: year,
-        })
+            purpose,
+            per_day: CALLS_A_DAY,
+            until_ms,
+        }
     };
-    let restriction = approval(
-        "restriction-check",
-        "registry.restriction",
-        &["seized", "objected"],
-        "不动产登记暂行条例第二十二条",
-    );
-    let execution = approval("execution-check", "court.dishonest", &["listed"], "民事诉讼法第二百六十六条");
+    let requests = [
+        request(
+            "restriction-check",
+            "registry",
+            "registry.restriction",
+            &["seized", "objected"],
+            "不动产登记暂行条例第二十二条",
+            text("受理前核验查封与异议", "to check for seizures and objections before acceptance"),
+        ),
+        request(
+            "execution-check",
+            "court",
+            "court.dishonest",
+            &["listed"],
+            "民事诉讼法第二百六十六条",
+            text("依法协助执行", "to assist execution, as the law demands"),
+        ),
+    ];
+    let project = RegisterProject {
+        id: name("one-stop-transfer"),
+        title: text("不动产登记与水电气过户“一件事”", "House transfer with its utilities, in one go"),
+        purpose: text(
+            "一次申请、一次签署、各部门并联办理",
+            "one application, one signature, all departments at once",
+        ),
+        citation: "优化营商环境条例第三十六条".into(),
+        matters: vec![name("house-transfer")],
+        needs: requests
+            .iter()
+            .map(|r| Use {
+                holder: r.holder.clone(),
+                resource: r.resource.clone(),
+                names: r.names.clone(),
+                per_day: r.per_day,
+            })
+            .collect(),
+        until_ms,
+    };
+    let waits = RequestShare {
+        project: None,
+        per_day: 200,
+        ..request(
+            "signing-check",
+            "police",
+            "police.identity",
+            &["name_matches"],
+            "城市房地产管理法第四十一条",
+            text("网签时核验当事人姓名", "to verify the parties' names when a contract is registered"),
+        )
+    };
+    let approvals = requests.iter().map(|r| {
+        let approval = ApproveBasis {
+            id: r.id.clone(),
+            asker: name("bureau"),
+            matter: r.matter.clone(),
+            resource: r.resource.clone(),
+            names: r.names.clone(),
+            citation: r.citation.clone(),
+            expires_ms: r.until_ms,
+        };
+        (r.holder.clone(), Body::ApproveBasis(approval))
+    });
     let package = Package::parse("house-transfer", HOUSE_TRANSFER)?;
-    let rest = vec![
-        (name("registry"), restriction),
-        (name("court"), execution),
+    let own = [
         (name("bureau"), Body::EnrolTerminal(EnrolTerminal { key: terminal, active: true })),
         (name("bureau"), Body::PublishMatter(package.publication(terminal.suite()))),
     ];
-    Ok([catalogue, rest])
+    let last = approvals.chain(own).collect();
+    let asked = requests.iter().cloned().map(|r| (name("bureau"), Body::RequestShare(r)));
+    let asked = asked.chain([(name("housing"), Body::RequestShare(waits))]).collect();
+    Ok([catalogue, vec![(name("bureau"), Body::RegisterProject(project))], asked, last])
 }
 
 impl Demo {

@@ -1,10 +1,6 @@
 //! `tongban share`, `project`, `budget` and `objection`: how departments come to share, how much, and what they do about wrong data.
 
-use crate::{
-    archive::client,
-    govern::{Own, now_ms},
-    say,
-};
+use crate::{archive::client, govern::Own, say};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use model::*;

@@ -201,6 +201,18 @@ async fn a_house_is_transferred_on_the_pages() -> Result<()> {
     {
         assert!(text.contains(expected), "{expected} in {text}");
     }
+    // a value is wrong: the person says so, once, and sees that it is being checked
+    browser.click("//main//a[contains(@href, '/object/contract')]").await?;
+    browser.see("哪一项有误").await?;
+    browser.click("//input[@name='name'][1]").await?;
+    browser.click("//input[@value='outdated']").await?;
+    browser.click("//main//form//button").await?;
+    browser.find("//main//li/span[@role='status'][contains(., '已过时')]").await?;
+    browser.go("/sharing").await?;
+    browser.see("核查中").await?;
+    browser.see("不动产登记与水电气过户").await?;
+    browser.see("待受理").await?;
+    browser.go("/mine").await?;
     // in English too
     browser.go("/mine?lang=en").await?;
     browser.see("Who used my data").await?;

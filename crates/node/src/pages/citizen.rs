@@ -135,6 +135,8 @@ struct UseRow {
     state: String,
     status: &'static str,
     url: String,
+    /// Where what it gave may be objected to; empty where it gave nothing.
+    object: String,
 }
 
 #[derive(Template)]
@@ -189,7 +191,9 @@ fn use_row(visit: &Visit, view: &CaseView, step: &Step, what: &What, attempt: u3
         _ => "waiting",
     };
     let receipt = flow::receipt_name("call", &step.id, attempt);
+    let gave = newest && visit.served.flow.answered_call(view.case.id, &step.id).is_some();
     UseRow {
+        object: if gave { format!("/case/{}/object/{}", view.case.id, step.id) } else { String::new() },
         who: visit.department(view.package.handler.as_str()),
         from: step.holder.as_ref().map(|h| visit.department(h.as_str())).unwrap_or_default(),
         what: t.join(&names),

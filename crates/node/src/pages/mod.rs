@@ -4,6 +4,7 @@ mod cases;
 mod catalogue;
 mod citizen;
 mod dcat;
+mod object;
 mod public;
 mod sharing;
 mod texts;
@@ -70,6 +71,7 @@ pub fn router(served: Arc<Served>) -> Router {
         .route("/case/{id}/resume", post(cases::resume))
         .route("/case/{id}/refuse", post(cases::refuse))
         .route("/case/{id}/receipts/{name}", get(cases::receipt))
+        .route("/case/{id}/object/{step}", get(object::page).post(object::object))
         .route("/desk", get(cases::desk))
         .route("/catalogue", get(catalogue::catalogue))
         .route("/catalogue.jsonld", get(dcat::catalogue))

@@ -4,6 +4,7 @@
 mod common;
 mod connecting;
 mod keeping;
+mod sharing;
 
 use anyhow::Result;
 use bytes::{BufMut as _, BytesMut};
@@ -213,6 +214,11 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
     }
 
     a_parked_case_goes_on(&dir, &driver, &city, &bureau).await;
+
+    sharing::departments_come_to_share(&dir);
+    sharing::budgets_hold(&dir, &driver, &bureau, &plain[CASES + 1..]).await;
+    sharing::an_objection_is_answered(&dir, &bureau, &reports[0].id).await;
+    sharing::the_day_is_reconciled(&dir, &city).await;
 
     what_a_node_needs_is_looked_at(&dir);
 
