@@ -199,6 +199,10 @@ impl<S: Source> Flow<S> {
                 warn!(call = %id.short(), %code, "a granted call does not fit what came with it; it is declined");
                 Reply::Declined(code)
             }
+            Ok(_) if self.basis_ended(need).await? => {
+                warn!(call = %id.short(), "a call's statutory basis has ended; nothing is read for it");
+                Reply::Declined("basis_ended".parse().expect("a name"))
+            }
             Ok(request) if !self.spend_on_person(id, &request.subject, asker, &case.matter, need).await? => {
                 warn!(call = %id.short(), %asker, "a call is over the budget for one person; it is declined");
                 Reply::Declined("over_budget".parse().expect("a name"))
@@ -221,9 +225,21 @@ impl<S: Source> Flow<S> {
                 },
             },
         };
-        self.submit_and_wait(Body::Answer(Answer { call: id, reply }), ORDERED_WITHIN).await?;
+        let event = self.submit_and_wait(Body::Answer(Answer { call: id, reply }), ORDERED_WITHIN).await?;
+        if event.outcome == Outcome::Refused(Refusal::BasisNotApproved) {
+            // taken back while it was being answered: the asker is told, and need not wait out its deadline
+            let reply = Reply::Declined("basis_ended".parse().expect("a name"));
+            self.submit_and_wait(Body::Answer(Answer { call: id, reply }), ORDERED_WITHIN).await?;
+        }
         self.holder().requests.remove(asker, id.0);
         Ok(true)
+    }
+
+    /// Whether this holder's approval a need rests on has expired or was taken back, as far as this node knows.
+    async fn basis_ended(&self, need: &Need) -> Result<bool, FlowError> {
+        let NeedBasis::Statutory(id) = &need.basis else { return Ok(false) };
+        let approval: ApproveBasis = self.record(Key::Approval(self.me.clone(), id.clone())).await?;
+        Ok(approval.expires_ms < self.host.now_ms())
     }
 
     async fn seal_payload(

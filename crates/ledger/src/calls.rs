@@ -141,24 +141,33 @@ pub(crate) fn answer(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Answer) 
         let consent: ConsentRecord = state.need(&Key::Consent(id), Refusal::NoConsent)?;
         consent_in_force(&consent, now)?;
     }
-    // what was taken back serves no longer, as a consent that was withdrawn
-    if scene.block.roster.protocol >= SHARING_PROTOCOL
-        && let Some(id) = state.get::<ApprovalId>(&Key::CallBasis(new.call))?
-    {
-        let approval: ApproveBasis =
-            state.need(&Key::Approval(call.holder.clone(), id), Refusal::BasisNotApproved)?;
-        ensure(approval.asker == call.asker, Refusal::BasisNotApproved)?;
-        sharing::check_in_force(scene, state, &call.holder, &approval)?;
-    }
     call.state = match &new.reply {
         Reply::Data { commitments, .. } => {
             ensure(commitments.len() as u32 == call.names, Refusal::WrongShape)?;
+            check_basis_still_serves(scene, state, new.call, &call)?;
             CallState::Answered { confirm_by_ms: now + CONFIRM_WITHIN_MS }
         }
         Reply::Declined(_) => CallState::Declined,
     };
     state.put(&Key::Call(new.call), &call);
     Ok(Fact::Answered(state.count(&Key::Answered(scene.signer.clone()))?))
+}
+
+/// What was taken back serves no longer, as a consent that was withdrawn: from protocol 3 on. A holder can still decline.
+fn check_basis_still_serves(
+    scene: &Scene<'_>,
+    state: &Decision<'_>,
+    id: CallId,
+    call: &CallRecord,
+) -> Result<(), Stop> {
+    if scene.block.roster.protocol < SHARING_PROTOCOL {
+        return Ok(());
+    }
+    let Some(basis) = state.get::<ApprovalId>(&Key::CallBasis(id))? else { return Ok(()) };
+    let approval: ApproveBasis =
+        state.need(&Key::Approval(call.holder.clone(), basis), Refusal::BasisNotApproved)?;
+    ensure(approval.asker == call.asker, Refusal::BasisNotApproved)?;
+    sharing::check_in_force(scene, state, &call.holder, &approval)
 }
 
 /// The asker confirms or disputes an answer by its deadline.

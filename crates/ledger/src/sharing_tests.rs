@@ -130,6 +130,8 @@ fn a_request_is_accepted_granted_within_what_was_asked_and_taken_back_at_once() 
     assert_eq!(w.share().state, ShareState::Revoked("no longer needed".into()));
     // what was granted and not answered yet is not answered any more
     w.refuse("registry", World::answer(call), Refusal::BasisNotApproved);
+    let declined = Answer { call: CallId(call.0), reply: Reply::Declined(name("basis_ended")) };
+    w.accept("registry", Body::Answer(declined));
     assert_eq!(w.ask_check(3), Outcome::Refused(Refusal::BasisNotApproved));
     // and it may be asked for again
     w.accept("bureau", Body::RequestShare(request(&w)));
