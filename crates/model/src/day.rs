@@ -117,7 +117,7 @@ impl JsonSchema for Day {
 #[derive(
     Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize, JsonSchema,
 )]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct WorkingDays {
     /// Days from Monday to Friday that are off, in ascending order.
     pub holidays: Vec<Day>,

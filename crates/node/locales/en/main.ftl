@@ -319,3 +319,4 @@ object-which = Which value?
 object-wrong = What is wrong with it?
 object-note = Please show the department your papers; what you choose here names neither you nor the value.
 object-submit = Object
+sharing-ends = Ends

@@ -319,3 +319,4 @@ object-which = 哪一项有误？
 object-wrong = 有什么问题？
 object-note = 请向该部门出示证明材料；此处的选择不包含您的身份和数据内容。
 object-submit = 提交异议
+sharing-ends = 有效期至

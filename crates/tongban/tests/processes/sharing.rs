@@ -107,7 +107,7 @@ per_day = 20
     std::fs::write(&file, project).unwrap();
     let would = office.done("tax", &[&register[..], &["--dry-run"]].concat());
     assert_eq!((&would["dry_run"], would["commands"].as_array().unwrap().len()), (&json!(true), 2));
-    assert_eq!(office.done("tax", &["project", "list"])["projects"], json!([]));
+    assert_eq!(office.done("tax", &["project", "list", "--department", "tax"])["projects"], json!([]));
     office.done("tax", &register);
     office.refused("tax", &register, "already_used");
 
@@ -164,7 +164,8 @@ per_day = 20
     office.done("civil", &revoke);
     office.until("tax", &list, state("revoked"));
     office.done("audit", &["project", "end", "deed-tax-relief", "--owner", "tax", "--note", "用途已变"]);
-    office.until("tax", &["project", "list"], |p| p["projects"][0]["state"] == "ended");
+    office
+        .until("tax", &["project", "list", "--department", "tax"], |p| p["projects"][0]["state"] == "ended");
 }
 
 /// What a budget does not allow is refused, raises an alert and goes to a person; set otherwise, cases go through again.
