@@ -14,6 +14,7 @@ pub mod demo;
 pub mod doctor;
 pub mod govern;
 pub mod out;
+pub mod project;
 pub mod setup;
 pub mod sharing;
 

@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 use std::{path::PathBuf, process::ExitCode};
 use tongban::{
-    archive, audit, backup, bench, bench_gateway, catalogue, connector, demo, doctor, govern, say, setup,
-    sharing,
+    archive, audit, backup, bench, bench_gateway, catalogue, connector, demo, doctor, govern, project, say,
+    setup, sharing,
 };
 
 /// Departments share a citizen's data one transaction at a time, under consent, with proof.
@@ -177,7 +177,7 @@ enum Command {
     /// Application projects: what a department registers that it uses data for.
     Project {
         #[command(subcommand)]
-        command: sharing::ProjectCommand,
+        command: project::ProjectCommand,
     },
     /// How much of a resource a department may use, alerts about unusual use, and the daily reconciliation.
     Budget {
@@ -477,7 +477,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Resource { command } => unless(catalogue::resource(command).await?),
         Command::Basis { command } => catalogue::basis(command).await,
         Command::Share { command } => sharing::share(command).await,
-        Command::Project { command } => sharing::project(command).await,
+        Command::Project { command } => project::project(command).await,
         Command::Budget { command } => unless(sharing::budget(command).await?),
         Command::Objection { command } => sharing::objection(command).await,
         Command::Matter { command } => unless(catalogue::matter(command).await?),
@@ -488,7 +488,7 @@ async fn run(command: Command) -> Result<()> {
             let schema = match format.as_str() {
                 "standard" => serde_json::to_value(gateway::Standard::schema())?,
                 "sharing" => sharing::rules_schema(),
-                "project" => sharing::project_schema(),
+                "project" => project::project_schema(),
                 _ => serde_json::to_value(gateway::Connector::schema())?,
             };
             say!("{}", serde_json::to_string_pretty(&schema)?);

@@ -1,12 +1,10 @@
-//! `tongban share`, `project`, `budget` and `objection`: how departments come to share, how much, and what they do about wrong data.
+//! `tongban share`, `budget` and `objection`: how departments come to share, how much, and what they do about wrong data.
 
 use crate::{archive::client, govern::Own, say};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use model::*;
 use node::Config;
-use schemars::JsonSchema;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -158,48 +156,6 @@ pub enum ShareCommand {
     },
 }
 
-/// `tongban project …`.
-#[derive(Subcommand)]
-pub enum ProjectCommand {
-    /// Register an application project from a file, and ask its holders for all it needs.
-    ///
-    /// Example: TONGBAN_PASSPHRASE=… tongban project register one-stop.toml --config nodes/bureau/node.toml
-    Register {
-        /// The project's file; docs/sharing.md describes it.
-        file: PathBuf,
-        /// How.
-        #[command(flatten)]
-        write: Write,
-    },
-    /// End a project at once, and with it all that was granted for it.
-    ///
-    /// Example: TONGBAN_PASSPHRASE=… tongban project end one-stop --note "its purpose is served" --config nodes/bureau/node.toml
-    End {
-        /// The project.
-        id: ProjectId,
-        /// Whose it is, where a coordinator ends it.
-        #[arg(long)]
-        owner: Option<DepartmentId>,
-        /// Why; everybody can read it.
-        #[arg(long)]
-        note: String,
-        /// How.
-        #[command(flatten)]
-        write: Write,
-    },
-    /// List application projects.
-    ///
-    /// Example: tongban project list --open --config nodes/audit/node.toml
-    List {
-        /// Only those that go on.
-        #[arg(long)]
-        open: bool,
-        /// How.
-        #[command(flatten)]
-        read: Read,
-    },
-}
-
 /// `tongban budget …`.
 #[derive(Subcommand)]
 pub enum BudgetCommand {
@@ -321,13 +277,13 @@ pub enum ObjectionCommand {
 pub struct Read {
     /// Only what this department asks for or holds.
     #[arg(long)]
-    department: Option<DepartmentId>,
+    pub(crate) department: Option<DepartmentId>,
     /// The configuration of this department's node, which must be running.
     #[arg(long)]
-    config: PathBuf,
+    pub(crate) config: PathBuf,
     /// Print one JSON document.
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// What writing takes.
@@ -336,13 +292,13 @@ pub struct Write {
     /// The configuration of this department's node, which must be running. The passphrase of its keys comes from
     /// TONGBAN_PASSPHRASE.
     #[arg(long)]
-    config: PathBuf,
+    pub(crate) config: PathBuf,
     /// Say what would be signed and submitted, and do not.
     #[arg(long)]
-    dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Print one JSON document.
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// Why a request is refused.
@@ -375,53 +331,6 @@ pub enum WrongWord {
     AnotherPerson,
 }
 
-/// A project's file.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct ProjectFile {
-    /// The version of this format: 1.
-    format: u32,
-    /// The project's name, unique with its department.
-    id: ProjectId,
-    /// What people call it.
-    title: Text,
-    /// What it is for.
-    purpose: Text,
-    /// The statute it serves.
-    citation: String,
-    /// The last day.
-    until: Day,
-    /// All it uses.
-    needs: Vec<NeedEntry>,
-}
-
-/// What a project uses of one resource in the cases of one matter.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct NeedEntry {
-    /// The name of the basis, once granted; the matter's package refers to it.
-    basis: ApprovalId,
-    /// Who holds it.
-    holder: DepartmentId,
-    /// The resource.
-    resource: ResourceId,
-    /// The fields and predicates.
-    names: Vec<FieldId>,
-    /// The matter in whose cases it is used.
-    matter: MatterId,
-    /// How many calls a day.
-    per_day: u32,
-    /// What for, where it is not what the project is for.
-    purpose: Option<Text>,
-    /// The statute, where it is not the project's.
-    citation: Option<String>,
-}
-
-/// The JSON Schema of a project's file.
-pub fn project_schema() -> Value {
-    schemars::schema_for!(ProjectFile).to_value()
-}
-
 /// The JSON Schema of a file with rules of sharing.
 pub fn rules_schema() -> Value {
     let mut schema = schemars::schema_for!(Sharing).to_value();
@@ -438,13 +347,13 @@ pub(crate) fn read_rules(file: &Path) -> Result<Sharing> {
     table.try_into().with_context(|| format!("reading {}", file.display()))
 }
 
-fn read_toml<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T> {
+pub(crate) fn read_toml<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T> {
     let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
     toml::from_str(&text).with_context(|| format!("reading {}", file.display()))
 }
 
 /// A text for everybody, refused here before it is signed.
-fn public(what: &str, text: &str) -> Result<()> {
+pub(crate) fn public(what: &str, text: &str) -> Result<()> {
     ensure!(
         is_plain(text),
         "{what}: everybody can read it, so it must say something, in at most {NOTE_BYTES_MAX} bytes, without what looks like a \
@@ -463,16 +372,6 @@ impl ShareCommand {
             | Self::Dispute { write, .. }
             | Self::Rule { write, .. }
             | Self::Revoke { write, .. } => write.json,
-        }
-    }
-}
-
-impl ProjectCommand {
-    /// Whether it prints one JSON document.
-    pub fn json(&self) -> bool {
-        match self {
-            Self::List { read, .. } => read.json,
-            Self::Register { write, .. } | Self::End { write, .. } => write.json,
         }
     }
 }
@@ -498,7 +397,7 @@ impl ObjectionCommand {
 }
 
 /// Signs and submits commands of this department one after the other, each with what it does in words.
-async fn submit(write: &Write, bodies: Vec<(Body, String)>) -> Result<()> {
+pub(crate) async fn submit(write: &Write, bodies: Vec<(Body, String)>) -> Result<()> {
     let mut done = Vec::new();
     if write.dry_run {
         for (_, words) in &bodies {
@@ -521,7 +420,13 @@ async fn submit(write: &Write, bodies: Vec<(Body, String)>) -> Result<()> {
 }
 
 /// Reads a list from the node, and prints it: as it is, or a line each.
-async fn list(path: &str, key: &str, open: bool, read: &Read, line: fn(&Value) -> String) -> Result<()> {
+pub(crate) async fn list(
+    path: &str,
+    key: &str,
+    open: bool,
+    read: &Read,
+    line: fn(&Value) -> String,
+) -> Result<()> {
     let department = read.department.as_ref().map(|d| format!("&department={d}")).unwrap_or_default();
     let found: Vec<Value> =
         client(&Config::read(&read.config)?).get(&format!("{path}?open={open}{department}")).await?;
@@ -535,7 +440,7 @@ async fn list(path: &str, key: &str, open: bool, read: &Read, line: fn(&Value) -
     Ok(())
 }
 
-fn word<'a>(value: &'a Value, key: &str) -> &'a str {
+pub(crate) fn word<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
 }
 
@@ -692,99 +597,6 @@ async fn granted(
         citation: word(share, "citation").to_owned(),
         expires_ms: until.map_or(until_ms, |day| day.ends_ms().min(until_ms)),
     })
-}
-
-/// Runs `tongban project …`.
-pub async fn project(command: ProjectCommand) -> Result<()> {
-    match command {
-        ProjectCommand::Register { file, write } => {
-            let project: ProjectFile = read_toml(&file)?;
-            ensure!(project.format == 1, "{}: say `format = 1`", file.display());
-            submit(&write, registration(project)?).await
-        }
-        ProjectCommand::End { id, owner, note, write } => {
-            public("--note", &note)?;
-            let owner = match owner {
-                Some(owner) => owner,
-                None => Config::read(&write.config)?.department,
-            };
-            let words =
-                format!("end the project `{id}` of {owner}: nothing more is granted or answered for it");
-            submit(&write, vec![(Body::EndProject(EndProject { owner, id, note }), words)]).await
-        }
-        ProjectCommand::List { open, read } => {
-            list("/api/v1/projects", "projects", open, &read, |p| {
-                let project = &p["project"];
-                format!(
-                    "{:<24} {:<12} {:<8} {} needs until {}  {}",
-                    word(project, "id"),
-                    word(p, "owner"),
-                    word(p, "state"),
-                    project["needs"].as_array().map_or(0, Vec::len),
-                    Day::of(project["until_ms"].as_u64().unwrap_or(0)),
-                    word(&project["title"], "en"),
-                )
-            })
-            .await
-        }
-    }
-}
-
-/// The registration of a project and a request for each of its needs.
-fn registration(file: ProjectFile) -> Result<Vec<(Body, String)>> {
-    let ProjectFile { id, title, purpose, citation, until, needs, .. } = file;
-    for (what, text) in [
-        ("title", &title.zh),
-        ("title", &title.en),
-        ("purpose", &purpose.zh),
-        ("purpose", &purpose.en),
-        ("citation", &citation),
-    ] {
-        public(what, text)?;
-    }
-    ensure!(!needs.is_empty(), "needs: a project that needs nothing need not be registered");
-    let mut matters: Vec<MatterId> = needs.iter().map(|n| n.matter.clone()).collect();
-    matters.sort();
-    matters.dedup();
-    let uses = needs.iter().map(|n| Use {
-        holder: n.holder.clone(),
-        resource: n.resource.clone(),
-        names: n.names.clone(),
-        per_day: n.per_day,
-    });
-    let until_ms = until.ends_ms();
-    let project = RegisterProject {
-        id: id.clone(),
-        title,
-        purpose: purpose.clone(),
-        citation: citation.clone(),
-        matters,
-        needs: uses.collect(),
-        until_ms,
-    };
-    let mut bodies = vec![(Body::RegisterProject(project), format!("register the project `{id}`"))];
-    for need in needs {
-        let purpose = need.purpose.unwrap_or_else(|| purpose.clone());
-        let citation = need.citation.unwrap_or_else(|| citation.clone());
-        public("purpose", &purpose.zh)?;
-        public("purpose", &purpose.en)?;
-        public("citation", &citation)?;
-        let words = format!("ask {} for {} as `{}`", need.holder, need.resource, need.basis);
-        let request = RequestShare {
-            id: need.basis,
-            holder: need.holder,
-            resource: need.resource,
-            names: need.names,
-            matter: need.matter,
-            project: Some(id.clone()),
-            citation,
-            purpose,
-            per_day: need.per_day,
-            until_ms,
-        };
-        bodies.push((Body::RequestShare(request), words));
-    }
-    Ok(bodies)
 }
 
 /// Runs `tongban budget …`. Says no where a day does not reconcile.
