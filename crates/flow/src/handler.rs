@@ -162,11 +162,11 @@ impl<S: Source> Flow<S> {
         let named = package.parties.iter().find(|p| &p.id == role).ok_or(CaseError::Unknown("role"))?;
         let items = package.consent_items(role);
         let (_, roster) = self.chain.roster();
+        let resources: Option<Vec<_>> = items.iter().map(|item| self.catalogue.get(&item.resource)).collect();
+        let resources = resources.ok_or(CaseError::Unknown("resource"))?;
         let mut lines = Vec::new();
-        for item in &items {
+        for (item, resource) in items.iter().zip(&resources) {
             let step = package.step(&item.step).ok_or(CaseError::Unknown("step"))?;
-            let (_, resource) =
-                state.published.resources.get(&item.resource).ok_or(CaseError::Unknown("resource"))?;
             let fields = resource.fields.iter().map(|f| (&f.id, &f.title));
             let titles: BTreeMap<_, _> =
                 fields.chain(resource.predicates.iter().map(|p| (&p.id, &p.title))).collect();

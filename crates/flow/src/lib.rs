@@ -4,6 +4,7 @@
 //! parts: as holder it answers calls and performs actions, as handler it drives the cases of its matters.
 
 pub mod case;
+mod catalogue;
 mod handler;
 mod holder;
 mod letter;
@@ -16,6 +17,7 @@ mod steps;
 mod vault;
 mod view;
 
+pub use catalogue::Catalogue;
 pub use handler::{CaseError, NewCase, Person};
 pub use letter::check_letter_bytes;
 pub use package::{Basis, Package, PackageError, Step, StepKind};

@@ -2,6 +2,7 @@
 
 use crate::{
     case::Case,
+    catalogue::Catalogue,
     holder::Holder,
     letter::Message,
     package::Package,
@@ -52,16 +53,15 @@ pub struct Settings<S> {
 /// What the ledger published, by name: the command that published it last.
 #[derive(Default)]
 pub(crate) struct Published {
-    pub(crate) resources: BTreeMap<ResourceId, (CommandId, Resource)>,
     pub(crate) matters: BTreeMap<(MatterId, u32), CommandId>,
     pub(crate) approvals: BTreeMap<(DepartmentId, ApprovalId), CommandId>,
 }
 
 impl Published {
     /// Notes which catalogue entry and approval a call rested on when it was asked: later versions are not its own.
-    fn stand_behind(&self, case: &mut Case, package: &Package, step: &StepId) {
+    fn stand_behind(&self, catalogue: &Catalogue, case: &mut Case, package: &Package, step: &StepId) {
         let (Some(declared), Some(call)) = (package.step(step), case.calls.get_mut(step)) else { return };
-        call.resource = declared.resource.as_ref().and_then(|r| self.resources.get(r)).map(|r| r.0);
+        call.resource = declared.resource.as_ref().and_then(|r| catalogue.published_by(r));
         if let (Some(crate::Basis::Statutory(id)), Some(holder)) = (&declared.basis, &declared.holder) {
             call.approval = self.approvals.get(&(holder.clone(), id.clone())).copied();
         }
@@ -105,6 +105,7 @@ pub struct Flow<S: Source> {
     pub(crate) vault: Arc<dyn Vault>,
     pub(crate) gateway: Arc<Gateway<S>>,
     pub(crate) packages: Arc<BTreeMap<(MatterId, u32), Package>>,
+    pub(crate) catalogue: Catalogue,
     pub(crate) state: Arc<Mutex<State>>,
     pub(crate) holder: Arc<Mutex<Holder>>,
     pub(crate) answers: Arc<Mutex<Answers>>,
@@ -129,6 +130,7 @@ impl<S: Source> Clone for Flow<S> {
             vault: self.vault.clone(),
             gateway: self.gateway.clone(),
             packages: self.packages.clone(),
+            catalogue: self.catalogue.clone(),
             state: self.state.clone(),
             holder: self.holder.clone(),
             answers: self.answers.clone(),
@@ -154,6 +156,7 @@ impl<S: Source> Flow<S> {
             vault: settings.vault,
             gateway: settings.gateway,
             packages: Arc::new(packages),
+            catalogue: Catalogue::default(),
             state: Arc::default(),
             holder: Arc::default(),
             answers: Arc::default(),
@@ -301,7 +304,7 @@ impl<S: Source> Flow<S> {
             state.known.note(signer, &event.command.command.body);
             match &event.command.command.body {
                 Body::PublishResource(r) => {
-                    state.published.resources.insert(r.id.clone(), (event.id, r.clone()));
+                    self.catalogue.put(event.id, r);
                 }
                 Body::PublishMatter(m) => {
                     state.published.matters.insert((m.id.clone(), m.version), event.id);
@@ -353,7 +356,7 @@ impl<S: Source> Flow<S> {
         }
         case.apply(event, package, &reason);
         if let Body::Ask(ask) = &event.command.command.body {
-            published.stand_behind(case, package, &ask.step);
+            published.stand_behind(&self.catalogue, case, package, &ask.step);
         }
         if let Body::ReportAction(report) = &event.command.command.body {
             self.spawn_early_result(report.action);

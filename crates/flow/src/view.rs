@@ -2,11 +2,13 @@
 
 use crate::{
     case::{Case, Settled},
+    catalogue::Catalogue,
     package::Package,
     run::Flow,
 };
 use gateway::Source;
 use model::*;
+use std::sync::Arc;
 
 /// A case as it stands, with its package.
 pub struct CaseView {
@@ -72,32 +74,14 @@ impl<S: Source> Flow<S> {
         self.packages.values().collect()
     }
 
-    /// A published resource.
-    pub fn resource(&self, id: &ResourceId) -> Option<Resource> {
-        self.lock().published.resources.get(id).map(|r| r.1.clone())
+    /// The catalogue.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
     }
 
-    /// Published resources whose name, title, holder or fields have all these words, by name: how many there are, and the first of
-    /// them.
-    pub fn resources(&self, words: &str, first: usize) -> (usize, Vec<Resource>) {
-        let words: Vec<String> = words.split_whitespace().map(str::to_lowercase).collect();
-        let state = self.lock();
-        let fits = |resource: &Resource| {
-            let fields = resource.fields.iter().map(|f| &f.title);
-            let titles = fields.chain(resource.predicates.iter().map(|p| &p.title)).chain([&resource.title]);
-            let mut text = format!("{} {}", resource.id, resource.holder);
-            titles.for_each(|title| text += &format!(" {} {}", title.zh, title.en));
-            let text = text.to_lowercase();
-            words.iter().all(|word| text.contains(word.as_str()))
-        };
-        let found: Vec<&Resource> = state
-            .published
-            .resources
-            .values()
-            .map(|r| &r.1)
-            .filter(|r| words.is_empty() || fits(r))
-            .collect();
-        (found.len(), found.into_iter().take(first).cloned().collect())
+    /// A published resource.
+    pub fn resource(&self, id: &ResourceId) -> Option<Arc<Resource>> {
+        self.catalogue.get(id)
     }
 
     /// Whether the matter and version is on the ledger as this node knows it.

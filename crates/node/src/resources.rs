@@ -17,6 +17,8 @@ pub(crate) struct Search {
     #[serde(default)]
     q: String,
     limit: Option<usize>,
+    #[serde(default)]
+    offset: usize,
 }
 
 /// Catalogue entries.
@@ -24,17 +26,18 @@ pub(crate) struct Search {
 pub(crate) struct Resources {
     /// How many there are.
     total: usize,
-    /// The first of them, by name; as their holders published them.
+    /// Those from `offset` on, by name, as their holders published them; at most 500.
     #[schema(value_type = Vec<Object>)]
     resources: Vec<model::Resource>,
 }
 
 /// The catalogue: entries with all words of `q` in their name, title, holder or fields.
-#[utoipa::path(get, path = "/api/v1/resources", params(("q" = Option<String>, Query), ("limit" = Option<usize>, Query)),
+#[utoipa::path(get, path = "/api/v1/resources", params(("q" = Option<String>, Query), ("limit" = Option<usize>, Query), ("offset" = Option<usize>, Query)),
     responses((status = 200, body = Resources)))]
 pub(crate) async fn list(State(served): Shared, Query(search): Query<Search>) -> Json<Resources> {
-    let first = search.limit.unwrap_or(ENTRIES_MAX).min(ENTRIES_MAX);
-    let (total, resources) = served.flow.resources(&search.q, first);
+    let most = search.limit.unwrap_or(ENTRIES_MAX).min(ENTRIES_MAX);
+    let (total, resources) = served.flow.catalogue().search(&search.q, search.offset, most);
+    let resources = resources.iter().map(|r| (**r).clone()).collect();
     Json(Resources { total, resources })
 }
 
@@ -48,7 +51,7 @@ pub(crate) async fn show(
     let found = id.parse().ok().and_then(|id| served.flow.resource(&id));
     let missing =
         || Problem::new(StatusCode::NOT_FOUND, "unknown_resource", "there is no such catalogue entry");
-    found.map(Json).ok_or_else(missing)
+    found.map(|found| Json((*found).clone())).ok_or_else(missing)
 }
 
 /// A declaration and whether it serves.

@@ -248,7 +248,7 @@ pub(crate) async fn budget_list(served: &Served, narrow: &Narrow) -> Result<Vec<
     let today = Day::of(chain.host().now_ms());
     let mut list = Vec::new();
     for (resource, asker, matter) in served.flow.known().budgets {
-        let holder = served.flow.resource(&resource).map(|r| r.holder);
+        let holder = served.flow.resource(&resource).map(|r| r.holder.clone());
         let departments: Vec<_> = holder.iter().chain([&asker]).collect();
         if list.len() == ENTRIES_MAX || !narrow.fits(&departments) {
             continue;
@@ -303,7 +303,7 @@ pub(crate) async fn alert_list(served: &Served, narrow: &Narrow) -> Result<Vec<A
     let open: Vec<(ResourceId, DepartmentId)> = chain.record(&Key::OpenAlerts).await?.unwrap_or_default();
     let mut list = Vec::new();
     for (resource, asker) in open {
-        let holder = served.flow.resource(&resource).map(|r| r.holder);
+        let holder = served.flow.resource(&resource).map(|r| r.holder.clone());
         let departments: Vec<_> = holder.iter().chain([&asker]).collect();
         if !narrow.fits(&departments) {
             continue;

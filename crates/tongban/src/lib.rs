@@ -4,6 +4,7 @@ pub mod archive;
 pub mod audit;
 pub mod backup;
 pub mod bench;
+pub mod bench_catalogue;
 pub mod bench_gateway;
 pub mod catalogue;
 pub mod city;

@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 use std::{path::PathBuf, process::ExitCode};
 use tongban::{
-    archive, audit, backup, bench, bench_gateway, catalogue, connector, demo, doctor, govern, project, say,
-    setup, sharing,
+    archive, audit, backup, bench, bench_catalogue, bench_gateway, catalogue, connector, demo, doctor,
+    govern, project, say, setup, sharing,
 };
 
 /// Departments share a citizen's data one transaction at a time, under consent, with proof.
@@ -345,6 +345,10 @@ enum BenchCommand {
     ///
     /// Example: tongban bench gateway --database postgres://bench@127.0.0.1/bench --rows 10000000 --connections 32 --json
     Gateway(bench_gateway::Options),
+    /// Searches of a large catalogue in Chinese and English.
+    ///
+    /// Example: tongban bench catalogue --entries 100000 --json
+    Catalogue(bench_catalogue::Options),
 }
 
 /// The answer is no (exit 1), as opposed to a failure to try (exit 2).
@@ -484,6 +488,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Connector { command } => unless(connector::connector(command).await?),
         Command::Bench { command: BenchCommand::Ledger(options) } => bench::ledger(options).await,
         Command::Bench { command: BenchCommand::Gateway(options) } => bench_gateway::gateway(options).await,
+        Command::Bench { command: BenchCommand::Catalogue(options) } => bench_catalogue::catalogue(&options),
         Command::Schema { format } => {
             let schema = match format.as_str() {
                 "standard" => serde_json::to_value(gateway::Standard::schema())?,

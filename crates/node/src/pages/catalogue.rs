@@ -68,7 +68,7 @@ struct CataloguePage<'a> {
 }
 
 pub(super) async fn catalogue(visit: Visit, Query(search): Query<Search>) -> Response {
-    let (total, resources) = visit.served.flow.resources(&search.q, SHOWN);
+    let (total, resources) = visit.served.flow.catalogue().search(&search.q, 0, SHOWN);
     let rows = resources.iter().map(|resource| row(&visit, resource)).collect();
     visit.show(&CataloguePage { v: &visit, at: "catalogue", q: search.q, total, rows })
 }

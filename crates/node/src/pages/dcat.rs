@@ -11,6 +11,7 @@ use axum::{
 };
 use model::{ChainId, DepartmentId, Resource, Roster, ShareClass, SubjectKind, Text};
 use serde_json::{Map, Value, json};
+use std::borrow::Borrow;
 
 /// The EU's authority tables that DCAT-AP takes its controlled values from.
 const AUTHORITY: &str = "http://publications.europa.eu/resource/authority";
@@ -87,7 +88,7 @@ fn dataset(chain: &ChainId, roster: &Roster, resource: &Resource) -> Value {
 }
 
 /// The whole document.
-fn document(chain: &ChainId, name: &str, roster: &Roster, resources: &[Resource]) -> Value {
+fn document(chain: &ChainId, name: &str, roster: &Roster, resources: &[impl Borrow<Resource>]) -> Value {
     let prefixes = [
         ("dcat", "http://www.w3.org/ns/dcat#"),
         ("dct", "http://purl.org/dc/terms/"),
@@ -112,7 +113,7 @@ fn document(chain: &ChainId, name: &str, roster: &Roster, resources: &[Resource]
         "dct:title": tagged(&title),
         "dct:description": tagged(&description),
         "dct:publisher": consortium,
-        "dcat:dataset": resources.iter().map(|r| dataset(chain, roster, r)).collect::<Vec<_>>(),
+        "dcat:dataset": resources.iter().map(|r| dataset(chain, roster, r.borrow())).collect::<Vec<_>>(),
     })
 }
 
@@ -120,7 +121,7 @@ fn document(chain: &ChainId, name: &str, roster: &Roster, resources: &[Resource]
 pub(super) async fn catalogue(State(served): Shared) -> Response {
     let rules = served.flow.chain().rules();
     let (_, roster) = served.flow.chain().roster();
-    let (_, resources) = served.flow.resources("", usize::MAX);
+    let (_, resources) = served.flow.catalogue().search("", 0, usize::MAX);
     let document = document(&rules.chain, &rules.genesis.name, &roster, &resources);
     ([(header::CONTENT_TYPE, "application/ld+json")], document.to_string()).into_response()
 }
