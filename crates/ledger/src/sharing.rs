@@ -230,6 +230,10 @@ pub(crate) fn dispute(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Dispute
     ensure(refused || waits || matches!(record.state, ShareState::Overruled(_)), Refusal::WrongState)?;
     ensure(refused || record.is_overdue(scene.block.time_ms), Refusal::TooEarly)?;
     let rules = rules(state)?;
+    // what nobody could rule on would stay in dispute for ever
+    let neutral =
+        |c: &DepartmentId| c != scene.signer && c != &new.holder && scene.block.roster.member(c).is_some();
+    ensure(rules.coordinators.iter().any(neutral), Refusal::NoCoordinator)?;
     record.becomes(scene, ShareState::Disputed(new.note.clone()), due(scene, &rules, rules.rule_days));
     state.put(&key, &record);
     Ok(Fact::Recorded)

@@ -158,6 +158,22 @@ fn a_refusal_is_disputed_and_ruled_on_by_somebody_else() {
 }
 
 #[test]
+fn nothing_is_disputed_that_nobody_could_rule_on() {
+    let mut w = World::new();
+    w.roster.protocol = SHARING_PROTOCOL;
+    w.accept("bureau", Body::RequestShare(request(&w)));
+    w.accept("registry", refusal());
+    w.refuse("bureau", dispute(), Refusal::NoCoordinator);
+    // nor where the only one is a party
+    let rules = Sharing { coordinators: vec![name("registry")], ..Sharing::default() };
+    let proposal = w.propose("bureau", Change::SetSharing(Box::new(rules)));
+    for by in ["bureau", "court", "police"] {
+        w.approve(by, proposal);
+    }
+    w.refuse("bureau", dispute(), Refusal::NoCoordinator);
+}
+
+#[test]
 fn a_ruling_may_stand_by_the_holder() {
     let mut w = world();
     w.accept("bureau", Body::RequestShare(request(&w)));

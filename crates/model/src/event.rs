@@ -118,6 +118,8 @@ refusals! {
     UnknownShare => "unknown_share",
     /// A text for everybody is empty, too long, or holds what looks like a number of a person.
     UnfitText => "unfit_text",
+    /// No coordinator is named who could rule on it.
+    NoCoordinator => "no_coordinator",
 }
 
 /// A command as the ledger ordered it, with what came of it.

@@ -16,7 +16,7 @@ const REFUSALS = ['expired', 'oversized', 'not_yours', 'wrong_version', 'unknown
   'unknown_terminal', 'bad_signature', 'no_consent', 'consent_expired', 'consent_withdrawn', 'consent_repeated',
   'already_used', 'basis_not_approved', 'unknown_call', 'wrong_state', 'wrong_shape', 'too_late', 'too_early',
   'unknown_action', 'unconfirmed', 'unknown_proposal', 'approved_before', 'unfit_change', 'over_budget', 'unexplained',
-  'unknown_project', 'unknown_share', 'unfit_text'];
+  'unknown_project', 'unknown_share', 'unfit_text', 'no_coordinator'];
 
 // the body each role must have, and whether its outcome must be accepted
 const ROLES = {

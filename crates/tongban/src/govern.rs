@@ -280,6 +280,9 @@ fn advice(code: &str) -> &'static str {
         "unknown_project" => "there is no such project, or it has ended; see `tongban project list`",
         "unknown_resource" => "the holder published no such resource; see `tongban resource list`",
         "unknown_field" => "the resource has no such field or predicate; see `tongban resource show`",
+        "no_coordinator" => {
+            "the rules of sharing name nobody who could rule on it: `tongban governance propose --sharing …`"
+        }
         "unfit_text" => {
             "a text for everybody is empty, too long, or holds what looks like a number of a person"
         }

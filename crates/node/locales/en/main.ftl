@@ -320,3 +320,4 @@ object-wrong = What is wrong with it?
 object-note = Please show the department your papers; what you choose here names neither you nor the value.
 object-submit = Object
 sharing-ends = Ends
+refusal-no_coordinator = no coordinator is named who could rule on it

@@ -320,3 +320,4 @@ object-wrong = 有什么问题？
 object-note = 请向该部门出示证明材料；此处的选择不包含您的身份和数据内容。
 object-submit = 提交异议
 sharing-ends = 有效期至
+refusal-no_coordinator = 没有可以裁定此事的部门
