@@ -161,6 +161,7 @@ fn decide(
         Body::EndProject(c) => sharing::end_project(&scene, state, c),
         Body::RequestShare(c) => sharing::request(&scene, state, c),
         Body::ReplyShare(c) => sharing::reply(&scene, state, c),
+        Body::WithdrawShare(c) => sharing::withdraw(&scene, state, c),
         Body::DisputeShare(c) => sharing::dispute(&scene, state, c),
         Body::RuleShare(c) => sharing::rule(&scene, state, c),
         Body::RevokeBasis(c) => sharing::revoke(&scene, state, c),
@@ -218,6 +219,10 @@ pub fn first_reads(command: &Command) -> Vec<Key> {
         Body::ReplyShare(c) => {
             let (holder, asker, id) = (command.signer.clone(), c.asker.clone(), c.id.clone());
             vec![Key::Sharing, Key::Share(ShareRef { holder, asker, id })]
+        }
+        Body::WithdrawShare(c) => {
+            let (holder, asker, id) = (c.holder.clone(), command.signer.clone(), c.id.clone());
+            vec![Key::Share(ShareRef { holder, asker, id })]
         }
         Body::DisputeShare(c) => {
             let (holder, asker, id) = (c.holder.clone(), command.signer.clone(), c.id.clone());

@@ -33,7 +33,7 @@ pub(crate) fn ask(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Ask) -> Res
     let now = scene.block.time_ms;
     ensure(new.answer_by_ms > now && new.answer_by_ms - now <= ANSWER_WITHIN_MS_MAX, Refusal::TooLate)?;
     if scene.block.roster.protocol >= SHARING_PROTOCOL {
-        sharing::spend(scene, state, &case.matter, &need.resource)?;
+        sharing::spend(scene, state, &case.matter, need)?;
         if let NeedBasis::Statutory(id) = &need.basis {
             state.put(&Key::CallBasis(CallId(scene.id.0)), id);
         }
@@ -79,18 +79,7 @@ fn check_basis(
         }
         NeedBasis::Statutory(id) => {
             ensure(new.consent.is_none(), Refusal::NoConsent)?;
-            let approval: ApproveBasis =
-                state.need(&Key::Approval(need.holder.clone(), id.clone()), Refusal::BasisNotApproved)?;
-            let serves = &approval.asker == scene.signer
-                && approval.matter == case.matter
-                && approval.resource == need.resource
-                && approval.expires_ms >= now
-                && need.what.names().iter().all(|n| approval.names.contains(n));
-            ensure(serves, Refusal::BasisNotApproved)?;
-            match scene.block.roster.protocol >= SHARING_PROTOCOL {
-                true => sharing::check_in_force(scene, state, &need.holder, &approval),
-                false => Ok(()),
-            }
+            sharing::check_basis(scene, state, id, &case.matter, need)
         }
         NeedBasis::SelfAccess => {
             ensure(new.consent.is_none(), Refusal::NoConsent)?;
@@ -134,7 +123,7 @@ pub(crate) fn answer(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Answer) 
     let mut call: CallRecord = state.need(&Key::Call(new.call), Refusal::UnknownCall)?;
     ensure(&call.holder == scene.signer, Refusal::NotYours)?;
     ensure(call.state == CallState::Granted, Refusal::WrongState)?;
-    open_case(state, call.case)?;
+    let case = open_case(state, call.case)?;
     let now = scene.block.time_ms;
     ensure(call.answer_by_ms >= now, Refusal::TooLate)?;
     if let Some(id) = call.consent.filter(|_| !planted("answer_after_withdrawal")) {
@@ -144,7 +133,7 @@ pub(crate) fn answer(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Answer) 
     call.state = match &new.reply {
         Reply::Data { commitments, .. } => {
             ensure(commitments.len() as u32 == call.names, Refusal::WrongShape)?;
-            check_basis_still_serves(scene, state, new.call, &call)?;
+            check_basis_still_serves(scene, state, new.call, &call, &case)?;
             CallState::Answered { confirm_by_ms: now + CONFIRM_WITHIN_MS }
         }
         Reply::Declined(_) => CallState::Declined,
@@ -159,15 +148,15 @@ fn check_basis_still_serves(
     state: &Decision<'_>,
     id: CallId,
     call: &CallRecord,
+    case: &CaseRecord,
 ) -> Result<(), Stop> {
     if scene.block.roster.protocol < SHARING_PROTOCOL {
         return Ok(());
     }
     let Some(basis) = state.get::<ApprovalId>(&Key::CallBasis(id))? else { return Ok(()) };
-    let approval: ApproveBasis =
-        state.need(&Key::Approval(call.holder.clone(), basis), Refusal::BasisNotApproved)?;
-    ensure(approval.asker == call.asker, Refusal::BasisNotApproved)?;
-    sharing::check_in_force(scene, state, &call.holder, &approval)
+    let matter = matter_of(state, case)?;
+    let need = matter.published.needs.iter().find(|n| n.step == call.step && n.recipient == call.asker);
+    sharing::check_basis(scene, state, &basis, &case.matter, need.ok_or(Refusal::UndeclaredStep)?)
 }
 
 /// The asker confirms or disputes an answer by its deadline.

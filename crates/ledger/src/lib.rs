@@ -23,6 +23,7 @@ mod tests;
 pub use apply::{
     ANCHOR_BYTES_MAX, BlockContext, COMMAND_LIFETIME_MS_MAX, CONFIRM_WITHIN_MS, Rules, first_reads,
 };
+pub use sharing::basis_serves;
 pub use state::{
     ActionRecord, ActionState, AlertRecord, CallRecord, CallState, CaseRecord, ConsentRecord, Due,
     Identified, Key, MatterRecord, Missing, ObjectionRecord, OpenProposal, Overlay, PartyRecord, Position,

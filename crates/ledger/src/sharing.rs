@@ -11,7 +11,7 @@ use crate::{
 };
 use model::*;
 
-/// The most needs, and the most matters, of a project.
+/// The most needs of a project.
 const NEEDS_MAX: usize = 128;
 /// The longest a project or share may be asked for: 5 years.
 const LIFETIME_MS_MAX: u64 = 5 * 366 * 86_400_000;
@@ -60,16 +60,16 @@ pub(crate) fn register_project(
     new: &RegisterProject,
 ) -> Result<Fact, Stop> {
     let names: usize = new.needs.iter().map(|n| n.names.len()).sum();
-    let fits = new.needs.len() <= NEEDS_MAX && new.matters.len() <= NEEDS_MAX && names <= NAMES_MAX;
-    ensure(fits, Refusal::Oversized)?;
-    ensure(!new.needs.is_empty() && !new.matters.is_empty(), Refusal::WrongShape)?;
+    ensure(new.needs.len() <= NEEDS_MAX && names <= NAMES_MAX, Refusal::Oversized)?;
+    ensure(!new.needs.is_empty(), Refusal::WrongShape)?;
     for text in [&new.title.zh, &new.title.en, &new.purpose.zh, &new.purpose.en, &new.citation] {
         plain(text)?;
     }
     lives(scene, new.until_ms)?;
     let key = Key::Project(scene.signer.clone(), new.id.clone());
+    // under an ended project's name nothing comes to life again: its grants last no longer than it was to
     let old: Option<ProjectRecord> = state.get(&key)?;
-    ensure(old.is_none_or(|p| !p.lives(scene.block.time_ms)), Refusal::AlreadyUsed)?;
+    ensure(old.is_none_or(|p| p.project.until_ms < scene.block.time_ms), Refusal::AlreadyUsed)?;
     for need in &new.needs {
         ensure(&need.holder != scene.signer, Refusal::NotYours)?;
         shared(scene, state, &need.holder, &need.resource, &need.names)?;
@@ -125,32 +125,70 @@ pub(crate) fn request(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Request
         let need = |need: &Use| {
             need.holder == new.holder
                 && need.resource == new.resource
+                && need.matter == new.matter
                 && need.per_day >= new.per_day
                 && new.names.iter().all(|n| need.names.contains(n))
         };
-        let within = project.matters.contains(&new.matter)
-            && project.until_ms >= new.until_ms
-            && project.needs.iter().any(need);
+        let within = project.until_ms >= new.until_ms && project.needs.iter().any(need);
         ensure(within, Refusal::WrongShape)?;
     }
+    let now = scene.block.time_ms;
     let share = ShareRef { holder: new.holder.clone(), asker: scene.signer.clone(), id: new.id.clone() };
-    let key = Key::Share(share);
-    if let Some(old) = state.get::<ShareRecord>(&key)? {
-        let over = match old.state {
-            ShareState::Refused(..) | ShareState::Upheld(_) | ShareState::Revoked(_) => true,
-            ShareState::Granted => old.request.until_ms < scene.block.time_ms,
+    let key = Key::Share(share.clone());
+    let old: Option<ShareRecord> = state.get(&key)?;
+    // a name that already lets somebody ask is taken
+    let approval: Option<ApproveBasis> = state
+        .get(&Key::Approval(new.holder.clone(), new.id.clone()))?
+        .filter(|a: &ApproveBasis| a.expires_ms >= now);
+    let free = match (&old, &approval) {
+        (_, Some(approval)) if &approval.asker != scene.signer => false,
+        (None, approval) => approval.is_none(),
+        (Some(old), _) => match old.state {
+            ShareState::Refused(..)
+            | ShareState::Upheld(_)
+            | ShareState::Revoked(_)
+            | ShareState::Withdrawn => true,
+            ShareState::Granted => old.request.until_ms < now || !project_lives(state, &share, old, now)?,
             _ => false,
-        };
-        ensure(over, Refusal::AlreadyUsed)?;
-    }
+        },
+    };
+    ensure(free, Refusal::AlreadyUsed)?;
     let rules = rules(state)?;
     let record = ShareRecord {
         request: new.clone(),
         state: ShareState::Requested,
-        at_ms: scene.block.time_ms,
+        at_ms: now,
         due_ms: due(scene, &rules, rules.accept_days),
-        missed: 0,
+        missed: old.map_or(0, |old| old.missed),
     };
+    state.put(&key, &record);
+    Ok(Fact::Recorded)
+}
+
+/// Whether the project a request is for goes on; one that is for none needs none.
+fn project_lives(
+    state: &Decision<'_>,
+    share: &ShareRef,
+    record: &ShareRecord,
+    now_ms: u64,
+) -> Result<bool, Stop> {
+    let Some(id) = &record.request.project else { return Ok(true) };
+    let project: Option<ProjectRecord> = state.get(&Key::Project(share.asker.clone(), id.clone()))?;
+    Ok(project.is_some_and(|p| p.lives(now_ms)))
+}
+
+/// The asker gives up a request that is not granted.
+pub(crate) fn withdraw(
+    scene: &Scene<'_>,
+    state: &mut Decision<'_>,
+    new: &WithdrawShare,
+) -> Result<Fact, Stop> {
+    let share = ShareRef { holder: new.holder.clone(), asker: scene.signer.clone(), id: new.id.clone() };
+    let key = Key::Share(share);
+    let mut record: ShareRecord = state.need(&key, Refusal::UnknownShare)?;
+    let over = matches!(record.state, ShareState::Granted | ShareState::Withdrawn);
+    ensure(!over, Refusal::WrongState)?;
+    record.becomes(scene, ShareState::Withdrawn, 0);
     state.put(&key, &record);
     Ok(Fact::Recorded)
 }
@@ -193,39 +231,41 @@ pub(crate) fn reply(scene: &Scene<'_>, state: &mut Decision<'_>, new: &ReplyShar
     Ok(Fact::Recorded)
 }
 
-/// An approval that answers a share request must stay within it. One that answers none stands on its own, as long as it does not
-/// take the name of another department's.
+/// An approval that answers a share request must stay within it, and be all of it where a coordinator ruled so. One that answers
+/// none stands on its own, as long as it does not take the name of another department's.
 pub(crate) fn grant(scene: &Scene<'_>, state: &mut Decision<'_>, new: &ApproveBasis) -> Result<(), Stop> {
     let now = scene.block.time_ms;
+    ensure(!new.names.is_empty(), Refusal::WrongShape)?;
+    ensure(new.expires_ms > now, Refusal::TooLate)?;
     let old: Option<ApproveBasis> = state.get(&Key::Approval(scene.signer.clone(), new.id.clone()))?;
     ensure(old.is_none_or(|o| o.asker == new.asker || o.expires_ms < now), Refusal::AlreadyUsed)?;
     let share = ShareRef { holder: scene.signer.clone(), asker: new.asker.clone(), id: new.id.clone() };
     let key = Key::Share(share);
     let Some(mut record) = state.get::<ShareRecord>(&key)? else { return Ok(()) };
+    ensure(record.state != ShareState::Withdrawn, Refusal::WrongState)?;
     let request = &record.request;
     let within = request.resource == new.resource
         && request.matter == new.matter
         && request.until_ms >= new.expires_ms
         && new.names.iter().all(|n| request.names.contains(n));
-    ensure(within, Refusal::WrongShape)?;
+    let whole = request.until_ms == new.expires_ms && request.names.iter().all(|n| new.names.contains(n));
+    let ruled = matches!(record.state, ShareState::Overruled(_));
+    ensure(within && (whole || !ruled), Refusal::WrongShape)?;
     if let Some(project) = &request.project {
         living_project(scene, state, &new.asker, project)?;
     }
-    let budget = Key::Budget(new.resource.clone(), new.asker.clone(), Some(new.matter.clone()));
-    let old: Budget = state.get(&budget)?.unwrap_or_default();
-    state.put(&budget, &Budget { per_day: Some(request.per_day), ..old });
     record.becomes(scene, ShareState::Granted, 0);
     state.put(&key, &record);
     Ok(())
 }
 
-/// The asker takes a refusal, or the holder's silence past its clock, to the coordinators.
+/// The asker takes a refusal, a revocation, or the holder's silence past its clock, to the coordinators.
 pub(crate) fn dispute(scene: &Scene<'_>, state: &mut Decision<'_>, new: &DisputeShare) -> Result<Fact, Stop> {
     plain(&new.note)?;
     let share = ShareRef { holder: new.holder.clone(), asker: scene.signer.clone(), id: new.id.clone() };
     let key = Key::Share(share);
     let mut record: ShareRecord = state.need(&key, Refusal::UnknownShare)?;
-    let refused = matches!(record.state, ShareState::Refused(..));
+    let refused = matches!(record.state, ShareState::Refused(..) | ShareState::Revoked(_));
     let waits = matches!(record.state, ShareState::Requested | ShareState::Accepted);
     ensure(refused || waits || matches!(record.state, ShareState::Overruled(_)), Refusal::WrongState)?;
     ensure(refused || record.is_overdue(scene.block.time_ms), Refusal::TooEarly)?;
@@ -280,23 +320,47 @@ pub(crate) fn revoke(scene: &Scene<'_>, state: &mut Decision<'_>, new: &RevokeBa
     Ok(Fact::Recorded)
 }
 
-/// An approval serves while it has not expired, and the project it was granted for goes on.
-pub(crate) fn check_in_force(
+/// Whether an approval serves a need of a matter at a time: it is in force and covers all of it; where it answers a share request,
+/// that stands granted; and the project it was granted for goes on. The ledger and the holder's node both go by this.
+pub fn basis_serves(
+    approval: &ApproveBasis,
+    share: Option<&ShareRecord>,
+    project: Option<&ProjectRecord>,
+    matter: &MatterId,
+    need: &Need,
+    now_ms: u64,
+) -> bool {
+    approval.asker == need.recipient
+        && &approval.matter == matter
+        && approval.resource == need.resource
+        && approval.expires_ms >= now_ms
+        && need.what.names().iter().all(|n| approval.names.contains(n))
+        && share.is_none_or(|s| {
+            let goes_on = s.request.project.is_none() || project.is_some_and(|p| p.lives(now_ms));
+            s.state == ShareState::Granted && goes_on
+        })
+}
+
+/// The approval a need rests on must serve it here and now.
+pub(crate) fn check_basis(
     scene: &Scene<'_>,
     state: &Decision<'_>,
-    holder: &DepartmentId,
-    approval: &ApproveBasis,
+    id: &ApprovalId,
+    matter: &MatterId,
+    need: &Need,
 ) -> Result<(), Stop> {
-    ensure(approval.expires_ms >= scene.block.time_ms, Refusal::BasisNotApproved)?;
-    let (holder, asker, id) = (holder.clone(), approval.asker.clone(), approval.id.clone());
-    let share: Option<ShareRecord> = state.get(&Key::Share(ShareRef { holder, asker, id }))?;
-    if let Some(project) = share.and_then(|s| s.request.project) {
-        living_project(scene, state, &approval.asker, &project).map_err(|stop| match stop {
-            Stop::Refused(_) => Stop::Refused(Refusal::BasisNotApproved),
-            missing => missing,
-        })?;
+    let approval: ApproveBasis =
+        state.need(&Key::Approval(need.holder.clone(), id.clone()), Refusal::BasisNotApproved)?;
+    let (mut share, mut project) = (None::<ShareRecord>, None::<ProjectRecord>);
+    if scene.block.roster.protocol >= SHARING_PROTOCOL {
+        let (holder, asker) = (need.holder.clone(), need.recipient.clone());
+        share = state.get(&Key::Share(ShareRef { holder, asker, id: id.clone() }))?;
+        if let Some(of) = share.as_ref().and_then(|s| s.request.project.clone()) {
+            project = state.get(&Key::Project(need.recipient.clone(), of))?;
+        }
     }
-    Ok(())
+    let serves = basis_serves(&approval, share.as_ref(), project.as_ref(), matter, need, scene.block.time_ms);
+    ensure(serves, Refusal::BasisNotApproved)
 }
 
 /// A holder sets how much of a resource of its own a department may use.
@@ -308,35 +372,48 @@ pub(crate) fn set_budget(scene: &Scene<'_>, state: &mut Decision<'_>, new: &SetB
     Ok(Fact::Recorded)
 }
 
-/// Counts a call against the budgets it falls under; notes what is unusual.
+/// Counts a call against what it was granted under and the holder's budgets; notes what is unusual.
 pub(crate) fn spend(
     scene: &Scene<'_>,
     state: &mut Decision<'_>,
     matter: &MatterId,
-    resource: &ResourceId,
+    need: &Need,
 ) -> Result<(), Stop> {
-    let (now, today) = (scene.block.time_ms, Day::of(scene.block.time_ms));
-    let alert: Option<AlertRecord> = state.get(&Key::Alert(resource.clone(), scene.signer.clone()))?;
-    ensure(alert.is_none_or(|a| a.explained.is_some() || a.due_ms >= now), Refusal::Unexplained)?;
+    let (asker, resource) = (scene.signer, &need.resource);
+    let alert: Option<AlertRecord> = state.get(&Key::Alert(resource.clone(), asker.clone()))?;
+    let explained = alert.is_none_or(|a| a.explained.is_some() || a.due_ms >= scene.block.time_ms);
+    ensure(explained, Refusal::Unexplained)?;
+    if let NeedBasis::Statutory(id) = &need.basis {
+        let share = ShareRef { holder: need.holder.clone(), asker: asker.clone(), id: id.clone() };
+        if let Some(record) = state.get::<ShareRecord>(&Key::Share(share.clone()))? {
+            count(scene, state, Key::ShareSpent(share), Some(record.request.per_day))?;
+        }
+    }
     for of in [Some(matter.clone()), None] {
-        let name = (resource.clone(), scene.signer.clone(), of.clone());
-        let budget: Budget =
-            state.get(&Key::Budget(name.0.clone(), name.1.clone(), name.2.clone()))?.unwrap_or_default();
-        let key = Key::Spent(name.0, name.1, name.2);
-        let first = Spent { since: today, day: today, calls: 0, average_milli: 0 };
-        let mut spent = state.get(&key)?.unwrap_or(first).on(today);
-        ensure(budget.per_day.is_none_or(|most| spent.calls < most), Refusal::OverBudget)?;
-        spent.calls = spent.calls.saturating_add(1);
-        state.put(&key, &spent);
-        if of.is_none() && today.0.saturating_sub(spent.since.0) >= USUAL_AFTER_DAYS {
+        let name = (resource.clone(), asker.clone(), of.clone());
+        let budget: Option<Budget> =
+            state.get(&Key::Budget(name.0.clone(), name.1.clone(), name.2.clone()))?;
+        let most = budget.and_then(|b| b.per_day);
+        let spent = count(scene, state, Key::Spent(name.0, name.1, name.2), most)?;
+        if of.is_none() && spent.day.0.saturating_sub(spent.since.0) >= USUAL_AFTER_DAYS {
             let rules = rules(state)?;
-            let much = u64::from(spent.calls) * 1000 > spent.average_milli * u64::from(rules.surge_times);
-            if much && spent.calls > rules.surge_floor {
-                raise(scene.block, state, resource, scene.signer, Unusual::Surge)?;
+            let usual = spent.average_milli.saturating_mul(u64::from(rules.surge_times));
+            if u64::from(spent.calls) * 1000 > usual && spent.calls > rules.surge_floor {
+                raise(scene.block, state, resource, asker, Unusual::Surge)?;
             }
         }
     }
     Ok(())
+}
+
+/// Counts one more call today, where it may be.
+fn count(scene: &Scene<'_>, state: &mut Decision<'_>, key: Key, most: Option<u32>) -> Result<Spent, Stop> {
+    let today = Day::of(scene.block.time_ms);
+    let mut spent = state.get::<Spent>(&key)?.unwrap_or_else(|| Spent::nothing(today)).on(today);
+    ensure(most.is_none_or(|most| spent.calls < most), Refusal::OverBudget)?;
+    spent.calls = spent.calls.saturating_add(1);
+    state.put(&key, &spent);
+    Ok(spent)
 }
 
 /// A call that was refused because its budget is used up raises an alert.
@@ -422,18 +499,17 @@ pub(crate) fn object(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Object) 
     Ok(Fact::Recorded)
 }
 
-/// The holder answers an objection: corrected, or on which ground not.
+/// The holder answers an objection.
 pub(crate) fn answer_objection(
     scene: &Scene<'_>,
     state: &mut Decision<'_>,
     new: &AnswerObjection,
 ) -> Result<Fact, Stop> {
-    plain(&new.note)?;
     let key = Key::Objection(new.call, new.name.clone());
     let mut record: ObjectionRecord = state.need(&key, Refusal::WrongState)?;
     ensure(&record.holder == scene.signer, Refusal::NotYours)?;
     ensure(record.answer.is_none(), Refusal::WrongState)?;
-    record.answer = Some((scene.block.time_ms, new.corrected, new.note.clone()));
+    record.answer = Some((scene.block.time_ms, new.verdict));
     state.put(&key, &record);
     Ok(Fact::Recorded)
 }

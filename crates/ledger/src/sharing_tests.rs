@@ -115,6 +115,10 @@ fn a_request_is_accepted_granted_within_what_was_asked_and_taken_back_at_once() 
     w.refuse("registry", Body::ApproveBasis(longer), Refusal::WrongShape);
     let elsewhere = ApproveBasis { matter: name("other"), ..approval(&w) };
     w.refuse("registry", Body::ApproveBasis(elsewhere), Refusal::WrongShape);
+    let nothing = ApproveBasis { names: vec![], ..approval(&w) };
+    w.refuse("registry", Body::ApproveBasis(nothing), Refusal::WrongShape);
+    let past = ApproveBasis { expires_ms: w.time_ms, ..approval(&w) };
+    w.refuse("registry", Body::ApproveBasis(past), Refusal::TooLate);
     w.accept("registry", Body::ApproveBasis(approval(&w)));
     assert_eq!((w.share().state, w.share().missed), (ShareState::Granted, 0));
     // another department's basis does not lose its name to a newcomer
@@ -152,9 +156,53 @@ fn a_refusal_is_disputed_and_ruled_on_by_somebody_else() {
     w.accept("court", ruling(true));
     assert!(matches!(w.share().state, ShareState::Overruled(_)));
     w.refuse("registry", refusal(), Refusal::WrongState);
-    w.accept("registry", Body::ApproveBasis(approval(&w)));
+    // what it has to grant it grants whole, and taking it back is disputed like a refusal
+    w.refuse("registry", Body::ApproveBasis(approval(&w)), Refusal::WrongShape);
+    let whole = ApproveBasis { expires_ms: w.share().request.until_ms, ..approval(&w) };
+    w.accept("registry", Body::ApproveBasis(whole));
     assert_eq!(w.share().state, ShareState::Granted);
     assert!(matches!(w.ask_check(1), Outcome::Accepted(_)));
+    w.refuse("bureau", dispute(), Refusal::WrongState);
+    let revoke = RevokeBasis { id: name("duty"), note: "we would rather not".into() };
+    w.accept("registry", Body::RevokeBasis(revoke));
+    w.accept("bureau", dispute());
+    w.accept("court", ruling(true));
+    assert!(matches!(w.share().state, ShareState::Overruled(_)));
+}
+
+#[test]
+fn an_asker_gives_up_and_asks_anew_and_what_was_missed_stays_counted() {
+    let mut w = world();
+    let withdraw = || Body::WithdrawShare(WithdrawShare { holder: name("registry"), id: name("duty") });
+    w.refuse("bureau", withdraw(), Refusal::UnknownShare);
+    w.accept("bureau", Body::RequestShare(request(&w)));
+    w.refuse("police", withdraw(), Refusal::UnknownShare);
+    w.time_ms = w.share().due_ms + 1;
+    w.accept("bureau", dispute());
+    w.accept("bureau", withdraw());
+    w.refuse("bureau", withdraw(), Refusal::WrongState);
+    w.refuse("registry", Body::ApproveBasis(approval(&w)), Refusal::WrongState);
+    w.refuse("court", ruling(true), Refusal::WrongState);
+    w.accept("bureau", Body::RequestShare(request(&w)));
+    assert_eq!((w.share().state, w.share().missed), (ShareState::Requested, 1));
+    w.accept("registry", Body::ApproveBasis(approval(&w)));
+    w.refuse("bureau", withdraw(), Refusal::WrongState);
+    // a name under which somebody may ask already is no request's
+    w.refuse("police", Body::RequestShare(request(&w)), Refusal::AlreadyUsed);
+}
+
+#[test]
+fn a_call_is_answered_under_what_its_basis_says_now() {
+    let mut w = world();
+    w.accept("registry", Body::ApproveBasis(approval(&w)));
+    let case = w.open(1);
+    let call = w.accept("bureau", Body::Ask(w.ask(case, "check", None)));
+    // approved anew under the same name, for another matter
+    let elsewhere = ApproveBasis { matter: name("other"), ..approval(&w) };
+    w.accept("registry", Body::ApproveBasis(elsewhere));
+    w.refuse("registry", World::answer(call), Refusal::BasisNotApproved);
+    w.accept("registry", Body::ApproveBasis(approval(&w)));
+    w.accept("registry", World::answer(call));
 }
 
 #[test]
@@ -238,6 +286,7 @@ fn a_project_bounds_what_is_asked_for_it_and_ends_at_once() {
         holder: name("registry"),
         resource: name("registry.deed"),
         names: vec![name("value")],
+        matter: name("sale"),
         per_day: 2,
     };
     let project = RegisterProject {
@@ -245,7 +294,6 @@ fn a_project_bounds_what_is_asked_for_it_and_ends_at_once() {
         title: text("one stop"),
         purpose: text("fewer papers"),
         citation: "law".into(),
-        matters: vec![name("sale")],
         needs: vec![need],
         until_ms: w.time_ms + 310 * DAY_MS,
     };
@@ -279,6 +327,12 @@ fn a_project_bounds_what_is_asked_for_it_and_ends_at_once() {
     w.refuse("registry", World::answer(call), Refusal::BasisNotApproved);
     assert_eq!(w.ask_check(2), Outcome::Refused(Refusal::BasisNotApproved));
     w.refuse("registry", Body::ApproveBasis(approval(&w)), Refusal::UnknownProject);
+    // nothing comes to life again under its name, and the same may be asked for without it
+    w.refuse("bureau", Body::RegisterProject(project), Refusal::AlreadyUsed);
+    w.accept("bureau", Body::RequestShare(request(&w)));
+    assert_eq!(w.ask_check(3), Outcome::Refused(Refusal::BasisNotApproved), "not before it is granted anew");
+    w.accept("registry", Body::ApproveBasis(approval(&w)));
+    assert!(matches!(w.ask_check(4), Outcome::Accepted(_)));
 }
 
 #[test]
@@ -326,6 +380,9 @@ fn a_budget_is_used_up_raises_an_alert_and_begins_anew_the_next_day() {
     w.refuse("bureau", set(100), Refusal::NotYours);
     w.accept("registry", set(1));
     assert_eq!(w.ask_check(8), Outcome::Refused(Refusal::OverBudget), "over all matters together");
+    // and granting does not touch it
+    w.accept("registry", Body::ApproveBasis(approval(&w)));
+    assert_eq!(w.ask_check(9), Outcome::Refused(Refusal::OverBudget));
 }
 
 #[test]
@@ -366,19 +423,14 @@ fn an_objection_is_answered_by_the_holder_once() {
     w.refuse("bureau", object("other"), Refusal::UnknownField);
     w.accept("bureau", object("value"));
     w.refuse("bureau", object("value"), Refusal::AlreadyUsed);
-    let answer = |corrected| {
-        Body::AnswerObjection(AnswerObjection {
-            call: CallId(call.0),
-            name: name("value"),
-            corrected,
-            note: "the register was brought up to date".into(),
-        })
+    let answer = |verdict| {
+        Body::AnswerObjection(AnswerObjection { call: CallId(call.0), name: name("value"), verdict })
     };
-    w.refuse("registry", answer(true), Refusal::NotYours);
-    w.accept("police", answer(true));
-    w.refuse("police", answer(false), Refusal::WrongState);
+    w.refuse("registry", answer(Verdict::Corrected), Refusal::NotYours);
+    w.accept("police", answer(Verdict::Corrected));
+    w.refuse("police", answer(Verdict::Confirmed), Refusal::WrongState);
     let record: ObjectionRecord = w.record(&Key::Objection(CallId(call.0), name("value"))).unwrap();
-    assert_eq!(record.answer.map(|a| a.1), Some(true));
+    assert_eq!(record.answer.map(|a| a.1), Some(Verdict::Corrected));
     w.accept("bureau", object("value"));
 }
 
@@ -396,6 +448,7 @@ fn rules_of_sharing_that_could_not_work_are_not_adopted() {
         rules(&|r| r.accept_days = 0),
         rules(&|r| r.decide_days = 500),
         rules(&|r| r.surge_times = 1),
+        rules(&|r| r.surge_times = u32::MAX),
         rules(&|r| r.calendar.holidays = vec!["2026-10-03".parse().unwrap()]),
     ] {
         let proposal = w.proposal("bureau", change);

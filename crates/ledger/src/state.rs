@@ -63,6 +63,8 @@ pub enum Key {
     Share(ShareRef),
     /// The approval a statutory call rests on, of its holder: [`ApprovalId`].
     CallBasis(CallId),
+    /// How much is used of what a share request granted: [`Spent`].
+    ShareSpent(ShareRef),
     /// How much of a resource a department may use, in one matter or in all together: [`Budget`].
     Budget(ResourceId, DepartmentId, Option<MatterId>),
     /// How much it uses: [`Spent`].
@@ -296,6 +298,8 @@ pub enum ShareState {
     Granted,
     /// Granted once, and taken back.
     Revoked(String),
+    /// Given up by the asker.
+    Withdrawn,
 }
 
 /// A share request.
@@ -327,6 +331,11 @@ pub struct Spent {
 }
 
 impl Spent {
+    /// Nothing used, as on the first day.
+    pub(crate) fn nothing(today: Day) -> Self {
+        Self { since: today, day: today, calls: 0, average_milli: 0 }
+    }
+
     /// As it stands on a later day, when nothing was used on it yet.
     pub fn on(mut self, day: Day) -> Self {
         let mut calls = u64::from(self.calls);
@@ -388,8 +397,8 @@ pub struct ObjectionRecord {
     pub at_ms: u64,
     /// By when it has to be answered.
     pub due_ms: u64,
-    /// When it was answered, whether by a correction, and the ground.
-    pub answer: Option<(u64, bool, String)>,
+    /// When it was answered, and what came of it.
+    pub answer: Option<(u64, Verdict)>,
 }
 
 /// A record was not fetched yet.

@@ -113,7 +113,9 @@ pub enum Body {
     RequestShare(RequestShare),
     /// As holder, accept or refuse a share request.
     ReplyShare(ReplyShare),
-    /// As asker, take a refusal or the holder's silence to the coordinators.
+    /// As asker, give up a request that is not granted.
+    WithdrawShare(WithdrawShare),
+    /// As asker, take a refusal, a revocation or the holder's silence to the coordinators.
     DisputeShare(DisputeShare),
     /// As coordinator, rule on a dispute, or on a request whose holder keeps silent.
     RuleShare(RuleShare),
@@ -137,6 +139,7 @@ impl Body {
             | Self::EndProject(_)
             | Self::RequestShare(_)
             | Self::ReplyShare(_)
+            | Self::WithdrawShare(_)
             | Self::DisputeShare(_)
             | Self::RuleShare(_)
             | Self::RevokeBasis(_)

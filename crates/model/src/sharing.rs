@@ -14,15 +14,15 @@ pub const SHARING_PROTOCOL: u32 = 3;
 pub const NOTE_BYTES_MAX: usize = 1024;
 
 /// Whether a text may stand on the ledger for everybody to read: something is said, in at most [`NOTE_BYTES_MAX`] bytes, without
-/// control characters, and without so many digits in a row as telephone and identity numbers have (full-width ones and ones set
-/// apart by spaces or hyphens too).
+/// control characters, and without so many digits as telephone and identity numbers have unless letters set them apart: other
+/// signs between them, and full-width digits, change nothing.
 pub fn is_plain(text: &str) -> bool {
     let mut digits = 0;
     let no_number = text.chars().all(|c| {
         digits = match c {
             '0'..='9' | '\u{ff10}'..='\u{ff19}' => digits + 1,
-            ' ' | '-' | '\u{3000}' => digits,
-            _ => 0,
+            c if c.is_alphabetic() => 0,
+            _ => digits,
         };
         digits < 11
     });
@@ -75,6 +75,8 @@ impl Default for Sharing {
 impl Sharing {
     /// The most working days of a clock.
     pub const DAYS_MAX: u16 = 120;
+    /// The most `surge_times`.
+    pub const SURGE_TIMES_MAX: u32 = 1000;
 
     /// What must hold of rules; says what does not.
     pub fn check(&self, roster: &Roster) -> Result<(), String> {
@@ -93,8 +95,8 @@ impl Sharing {
         if let Some((what, _)) = clocks.iter().find(|(_, days)| !(1..=Self::DAYS_MAX).contains(days)) {
             return Err(format!("{what}: 1 to {} working days", Self::DAYS_MAX));
         }
-        if self.surge_floor == 0 || self.surge_times < 2 {
-            return Err("surge_floor is at least 1, surge_times at least 2".into());
+        if self.surge_floor == 0 || !(2..=Self::SURGE_TIMES_MAX).contains(&self.surge_times) {
+            return Err(format!("surge_floor is at least 1, surge_times 2 to {}", Self::SURGE_TIMES_MAX));
         }
         self.calendar.check().map_err(|e| format!("calendar: {e}"))
     }
@@ -112,6 +114,8 @@ pub struct Use {
     pub resource: ResourceId,
     /// The fields and predicates.
     pub names: Vec<FieldId>,
+    /// The matter in whose cases it asks.
+    pub matter: MatterId,
     /// How many calls a day it needs.
     pub per_day: u32,
 }
@@ -127,8 +131,6 @@ pub struct RegisterProject {
     pub purpose: Text,
     /// The statute it serves.
     pub citation: String,
-    /// The matters in whose cases it asks.
-    pub matters: Vec<MatterId>,
     /// All it uses.
     pub needs: Vec<Use>,
     /// When it ends, in milliseconds since 1970.
@@ -165,7 +167,7 @@ pub struct RequestShare {
     pub citation: String,
     /// What for.
     pub purpose: Text,
-    /// How many calls a day are asked for; granted, this is the budget.
+    /// How many calls a day are asked for; granted, no more are.
     pub per_day: u32,
     /// Until when, in milliseconds since 1970.
     pub until_ms: u64,
@@ -238,10 +240,19 @@ pub struct ReplyShare {
     pub reply: ShareReply,
 }
 
+/// See [`Body::WithdrawShare`].
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct WithdrawShare {
+    /// Who was asked.
+    pub holder: DepartmentId,
+    /// The request.
+    pub id: ApprovalId,
+}
+
 /// See [`Body::DisputeShare`].
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct DisputeShare {
-    /// Who refused, or kept silent.
+    /// Who refused, kept silent, or took back what it had granted.
     pub holder: DepartmentId,
     /// The request.
     pub id: ApprovalId,
@@ -342,6 +353,34 @@ pub struct Object {
     pub wrong: Wrong,
 }
 
+/// What came of an objection: a closed set, because a ground in free words would be about a person.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The data was wrong, and is corrected.
+    Corrected,
+    /// The data agrees with the papers it rests on.
+    Confirmed,
+    /// Nothing was shown that speaks against the data.
+    Unproven,
+    /// Another department keeps the source; the objection belongs there.
+    Elsewhere,
+}
+
+impl Verdict {
+    /// The word of APIs, receipts and the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Corrected => "corrected",
+            Self::Confirmed => "confirmed",
+            Self::Unproven => "unproven",
+            Self::Elsewhere => "elsewhere",
+        }
+    }
+}
+
 /// See [`Body::AnswerObjection`].
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct AnswerObjection {
@@ -349,10 +388,8 @@ pub struct AnswerObjection {
     pub call: CallId,
     /// The field or predicate.
     pub name: FieldId,
-    /// Whether the holder corrected its data; otherwise it stands by it.
-    pub corrected: bool,
-    /// On which ground.
-    pub note: String,
+    /// What came of it.
+    pub verdict: Verdict,
 }
 
 #[cfg(test)]
@@ -370,6 +407,9 @@ mod tests {
             "tel 138 0013 8000",
             "tel 138-0013-8000",
             "电话１３８００１３８０００",
+            "(138) 0013-8000",
+            "138.0013.8000",
+            "138\u{200b}00138000",
             "bell\u{7}",
         ] {
             assert!(!is_plain(text), "{text:?}");

@@ -232,13 +232,15 @@ const Body = Enum(
   ['EndProject', Unknown],
   ['RequestShare', Unknown],
   ['ReplyShare', Unknown],
+  ['WithdrawShare', Unknown],
   ['DisputeShare', Unknown],
   ['RuleShare', Unknown],
   ['RevokeBasis', Unknown],
   ['SetBudget', Unknown],
   ['ExplainAlert', Unknown],
   ['Object', Struct({ call: Digest, name: Name, wrong: Enum(['untrue'], ['outdated'], ['incomplete'], ['another_person']) })],
-  ['AnswerObjection', Struct({ call: Digest, name: Name, corrected: Bool, note: Str })],
+  ['AnswerObjection', Struct({ call: Digest, name: Name,
+    verdict: Enum(['corrected'], ['confirmed'], ['unproven'], ['elsewhere']) })],
 );
 const Command = Struct({ chain: Digest, signer: Name, nonce: U64, expires_ms: U64, body: Body });
 const SignedCommand = (r) => ({ suite: Below(2)(r), ...Signed('command', Command)(r) });
@@ -572,7 +574,7 @@ function checkObjections(log, call, want, answer) {
   const said = [];
   let before = answer;
   for (const event of log) {
-    const { name, wrong, corrected } = event.body;
+    const { name, wrong, verdict } = event.body;
     need(event.body.call === call, `${event.role}: another call`);
     need(isBefore(before, event), `${event.role}: before its cause`);
     before = event;
@@ -582,7 +584,7 @@ function checkObjections(log, call, want, answer) {
       said.push({ name, word: wrong.is, waits: true });
     } else {
       need(event.signer === want.holder && waits, 'reply: another signer, or to nothing');
-      Object.assign(waits, { word: corrected ? 'corrected' : 'stands', waits: false });
+      Object.assign(waits, { word: verdict.is, waits: false });
     }
   }
   return said.map(({ name, word }) => `${name}: ${word}`);

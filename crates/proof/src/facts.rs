@@ -31,7 +31,7 @@ pub struct Facts {
     /// `so far: n granted, m refused`.
     pub status: String,
     /// Objections to values of the call: `name: untrue` (or another word of what is wrong) while it waits for the holder, then
-    /// `name: corrected` or `name: stands`.
+    /// `name: corrected`, `confirmed`, `unproven` or `elsewhere`.
     pub objections: Vec<String>,
     /// The height of the main event's block.
     pub height: u64,

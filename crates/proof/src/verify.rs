@@ -405,7 +405,7 @@ fn objections(
     answer: &Decoded,
 ) -> Result<Vec<String>, Rejected> {
     // the name, and what came of it: none while it waits
-    let mut said: Vec<(FieldId, Wrong, Option<bool>)> = Vec::new();
+    let mut said: Vec<(FieldId, Wrong, Option<Verdict>)> = Vec::new();
     let mut before = (answer.header.height, answer.index);
     while let Some(event) = reader.optional(Role::Objection).or_else(|| reader.optional(Role::Reply)) {
         ensure((event.header.height, event.index) > before, "an objection was ordered before its cause")?;
@@ -427,16 +427,12 @@ fn objections(
                 else {
                     return reject("an answer is to no objection of the receipt");
                 };
-                *reply = Some(a.corrected);
+                *reply = Some(a.verdict);
             }
             _ => return reject("an objection's event is of another kind"),
         }
     }
-    let word = |wrong: Wrong, reply| match reply {
-        None => wrong.as_str(),
-        Some(true) => "corrected",
-        Some(false) => "stands",
-    };
+    let word = |wrong: Wrong, reply: Option<Verdict>| reply.map_or(wrong.as_str(), Verdict::as_str);
     Ok(said.into_iter().map(|(name, wrong, reply)| format!("{name}: {}", word(wrong, reply))).collect())
 }
 
