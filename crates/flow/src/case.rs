@@ -39,7 +39,7 @@ pub struct CallEvents {
     /// The asker's confirmation.
     pub confirm: Option<CommandId>,
     /// Objections to its values and the holder's answers, in the order they were made.
-    pub objections: Vec<(proof::Role, CommandId)>,
+    pub objections: Vec<(proof::Role, FieldId, CommandId)>,
 }
 
 /// The events of an action.
@@ -271,13 +271,14 @@ impl Case {
                     self.end(&step, StepState::Failed(now, "lapsed".into()), now);
                 }
             }
-            Body::Object(Object { call, .. }) | Body::AnswerObjection(AnswerObjection { call, .. }) => {
+            Body::Object(Object { call, name, .. })
+            | Body::AnswerObjection(AnswerObjection { call, name, .. }) => {
                 let mut calls =
                     self.earlier.calls.iter_mut().map(|c| &mut c.1).chain(self.calls.values_mut());
                 if let Some(found) = calls.find(|c| c.id == *call) {
                     let objects = matches!(event.command.command.body, Body::Object(_));
                     let role = if objects { proof::Role::Objection } else { proof::Role::Reply };
-                    found.objections.push((role, event.id));
+                    found.objections.push((role, name.clone(), event.id));
                 }
             }
             Body::RequestAction(c) => {

@@ -10,7 +10,7 @@ use crate::{
 };
 use crypto::{Opening, Salt, SealSecret};
 use gateway::{GatewayError, Source};
-use ledger::{ActionRecord, ActionState, CallRecord, CallState, CaseRecord, Key, MatterRecord};
+use ledger::{ActionRecord, ActionState, CallRecord, CallState, CaseRecord, Key, MatterRecord, ShareRecord};
 use model::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use tracing::{info, warn};
@@ -199,7 +199,7 @@ impl<S: Source> Flow<S> {
                 warn!(call = %id.short(), %code, "a granted call does not fit what came with it; it is declined");
                 Reply::Declined(code)
             }
-            Ok(_) if self.basis_ended(need).await? => {
+            Ok(_) if self.basis_ended(need, &case.matter).await? => {
                 warn!(call = %id.short(), "a call's statutory basis has ended; nothing is read for it");
                 Reply::Declined("basis_ended".parse().expect("a name"))
             }
@@ -235,11 +235,18 @@ impl<S: Source> Flow<S> {
         Ok(true)
     }
 
-    /// Whether this holder's approval a need rests on has expired or was taken back, as far as this node knows.
-    async fn basis_ended(&self, need: &Need) -> Result<bool, FlowError> {
+    /// Whether this holder's approval a need rests on no longer serves it, as far as this node knows.
+    async fn basis_ended(&self, need: &Need, matter: &MatterId) -> Result<bool, FlowError> {
         let NeedBasis::Statutory(id) = &need.basis else { return Ok(false) };
         let approval: ApproveBasis = self.record(Key::Approval(self.me.clone(), id.clone())).await?;
-        Ok(approval.expires_ms < self.host.now_ms())
+        let share = ShareRef { holder: self.me.clone(), asker: need.recipient.clone(), id: id.clone() };
+        let share: Option<ShareRecord> = self.chain.record(&Key::Share(share)).await?;
+        let project = match share.as_ref().and_then(|s| s.request.project.clone()) {
+            Some(id) => self.chain.record(&Key::Project(need.recipient.clone(), id)).await?,
+            None => None,
+        };
+        let now = self.host.now_ms();
+        Ok(!ledger::basis_serves(&approval, share.as_ref(), project.as_ref(), matter, need, now))
     }
 
     async fn seal_payload(

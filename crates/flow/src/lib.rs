@@ -23,7 +23,7 @@ pub use letter::check_letter_bytes;
 pub use package::{Basis, Package, PackageError, Step, StepKind};
 pub use receipts::receipt_name;
 pub use run::{Flow, Settings};
-pub use sharing::{HeldAnswers, Known};
+pub use sharing::HeldAnswers;
 pub use statement::{StatementError, Withholding};
 pub use vault::{Vault, VaultError, VaultFuture};
 pub use view::{CaseView, local_minute};

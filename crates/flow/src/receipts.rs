@@ -66,6 +66,27 @@ pub fn receipt_name(kind: &str, step: &StepId, earlier: u32) -> String {
 
 /// How many objections and answers to them a receipt has room for.
 const OBJECTIONS_MAX: usize = 8;
+
+/// The objections a receipt shows, with their answers. Where there is no room for all, the oldest that were answered are left out,
+/// each with its answer: nothing that is shown looks as if it waited.
+fn objections(all: &[(Role, FieldId, CommandId)]) -> Vec<(Role, CommandId)> {
+    let mut shown = all.to_vec();
+    while shown.len() > OBJECTIONS_MAX {
+        let Some(reply) = shown.iter().position(|(role, ..)| *role == Role::Reply) else { break };
+        let (_, name, _) = shown.remove(reply);
+        // it answers the one objection to its name that came before it
+        shown.retain({
+            let mut left = reply;
+            move |(role, of, _)| {
+                let before = left > 0;
+                left = left.saturating_sub(1);
+                !(before && *role == Role::Objection && *of == name)
+            }
+        });
+    }
+    shown.truncate(OBJECTIONS_MAX);
+    shown.into_iter().map(|(role, _, id)| (role, id)).collect()
+}
 /// How many proofs are kept in memory.
 const PROOFS_REMEMBERED: usize = 2048;
 
@@ -99,7 +120,7 @@ fn plan(case: &Case, package: &Package, matter: CommandId) -> Vec<Plan> {
             events.push((Role::Ask, CommandId(call.id.0)));
             events.extend(call.answer.as_ref().map(|(id, _)| (Role::Answer, *id)));
             events.extend(call.confirm.map(|id| (Role::Confirm, id)));
-            events.extend(call.objections.iter().take(OBJECTIONS_MAX).map(|(role, id)| (*role, *id)));
+            events.extend(objections(&call.objections));
             Some(events)
         };
         if let Some(events) = call_events() {
@@ -148,5 +169,26 @@ impl From<FlowError> for crate::CaseError {
             FlowError::Vault(e) => Self::Vault(e),
             FlowError::Seal(_) | FlowError::Inconsistent(_) => Self::Unknown("step"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receipt_without_room_leaves_out_the_oldest_answered_objections_whole() {
+        let event = |role, name: &str, n: u8| (role, name.parse::<FieldId>().unwrap(), CommandId([n; 32]));
+        let (object, reply) = (Role::Objection, Role::Reply);
+        // five values objected to, and all answered; then the first once more
+        let mut all: Vec<_> =
+            ["a", "b", "c", "d", "e"].iter().zip(0..).map(|(n, i)| event(object, n, i)).collect();
+        all.extend(["b", "a", "c", "d", "e"].iter().zip(5..).map(|(n, i)| event(reply, n, i)));
+        all.push(event(object, "b", 10));
+        let shown: Vec<u8> = objections(&all).iter().map(|(_, id)| id.0[0]).collect();
+        assert_eq!(shown, [2, 3, 4, 7, 8, 9, 10], "b's first round and a's are left out");
+        assert_eq!(objections(&all[..5]).len(), 5);
+        let open: Vec<_> = (0..12).map(|i| event(object, &format!("n{i}"), i)).collect();
+        assert_eq!(objections(&open).len(), OBJECTIONS_MAX);
     }
 }

@@ -9,40 +9,83 @@ use crate::{
 use gateway::Source;
 use ledger::Key;
 use model::*;
-use std::collections::BTreeSet;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
+
+/// Names of one kind, each with whether it waits for somebody, and when it last changed.
+struct Names<N>(BTreeMap<N, (bool, u64)>);
+
+impl<N> Default for Names<N> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<N: Ord + Clone> Names<N> {
+    /// What fits, at most so many: those that wait, the longest unchanged first; then the others, the newest first.
+    fn pick(&self, open: bool, most: usize, fits: impl Fn(&N) -> bool) -> Vec<N> {
+        let wanted = self.0.iter().filter(|(name, (waits, _))| (*waits || !open) && fits(name));
+        let (mut waiting, mut rest): (Vec<_>, Vec<_>) = wanted.partition(|(_, (waits, _))| *waits);
+        waiting.sort_by_key(|(_, (_, at))| *at);
+        rest.sort_by_key(|(_, (_, at))| Reverse(*at));
+        waiting.into_iter().chain(rest).take(most).map(|(name, _)| name.clone()).collect()
+    }
+}
 
 /// The names of all there is on the ledger.
-#[derive(Clone, Default)]
-pub struct Known {
-    /// Share requests.
-    pub shares: BTreeSet<ShareRef>,
-    /// Projects, by owner.
-    pub projects: BTreeSet<(DepartmentId, ProjectId)>,
-    /// Budgets: resource, asker, and the matter where it is of one.
-    pub budgets: BTreeSet<(ResourceId, DepartmentId, Option<MatterId>)>,
-    /// Objections: call and name.
-    pub objections: BTreeSet<(CallId, FieldId)>,
+#[derive(Default)]
+pub(crate) struct Known {
+    shares: Names<ShareRef>,
+    projects: Names<(DepartmentId, ProjectId)>,
+    budgets: BTreeSet<(ResourceId, DepartmentId, Option<MatterId>)>,
+    objections: Names<(CallId, FieldId)>,
+    /// How many commands were noted.
+    at: u64,
 }
 
 impl Known {
     /// Takes note of an accepted command.
     pub(crate) fn note(&mut self, signer: &DepartmentId, body: &Body) {
-        match body {
-            Body::RequestShare(c) => {
-                let (holder, asker, id) = (c.holder.clone(), signer.clone(), c.id.clone());
-                self.budgets.insert((c.resource.clone(), signer.clone(), Some(c.matter.clone())));
-                self.shares.insert(ShareRef { holder, asker, id });
-            }
+        self.at += 1;
+        let at = self.at;
+        let share = |holder: &DepartmentId, asker: &DepartmentId, id: &ApprovalId| {
+            let (holder, asker, id) = (holder.clone(), asker.clone(), id.clone());
+            ShareRef { holder, asker, id }
+        };
+        let (share, waits) = match body {
+            Body::RequestShare(c) => (share(&c.holder, signer, &c.id), true),
+            Body::ReplyShare(c) => (share(signer, &c.asker, &c.id), c.reply == ShareReply::Accept),
+            Body::ApproveBasis(c) => (share(signer, &c.asker, &c.id), false),
+            Body::WithdrawShare(c) => (share(&c.holder, signer, &c.id), false),
+            Body::DisputeShare(c) => (share(&c.holder, signer, &c.id), true),
+            Body::RuleShare(c) => (c.share.clone(), c.grant),
             Body::RegisterProject(c) => {
-                self.projects.insert((signer.clone(), c.id.clone()));
+                self.projects.0.insert((signer.clone(), c.id.clone()), (true, at));
+                return;
+            }
+            Body::EndProject(c) => {
+                self.projects.0.insert((c.owner.clone(), c.id.clone()), (false, at));
+                return;
             }
             Body::SetBudget(c) => {
                 self.budgets.insert((c.resource.clone(), c.asker.clone(), c.matter.clone()));
+                return;
             }
             Body::Object(c) => {
-                self.objections.insert((c.call, c.name.clone()));
+                self.objections.0.insert((c.call, c.name.clone()), (true, at));
+                return;
             }
-            _ => {}
+            Body::AnswerObjection(c) => {
+                self.objections.0.insert((c.call, c.name.clone()), (false, at));
+                return;
+            }
+            _ => return,
+        };
+        // an approval that answers no request is none
+        if matches!(body, Body::RequestShare(_)) || self.shares.0.contains_key(&share) {
+            self.shares.0.insert(share, (waits, at));
         }
     }
 }
@@ -56,9 +99,35 @@ pub struct HeldAnswers {
 }
 
 impl<S: Source> Flow<S> {
-    /// The names of all share requests, projects, budgets and objections on the ledger.
-    pub fn known(&self) -> Known {
-        self.lock().known.clone()
+    /// Share requests that fit, at most so many: those that wait, the longest unchanged first; then the others, the newest first.
+    pub fn shares(&self, open: bool, most: usize, fits: impl Fn(&ShareRef) -> bool) -> Vec<ShareRef> {
+        self.lock().known.shares.pick(open, most, fits)
+    }
+
+    /// Projects, by owner, in that order too: one waits until it is ended.
+    pub fn projects(
+        &self,
+        open: bool,
+        most: usize,
+        fits: impl Fn(&DepartmentId) -> bool,
+    ) -> Vec<(DepartmentId, ProjectId)> {
+        self.lock().known.projects.pick(open, most, |(owner, _)| fits(owner))
+    }
+
+    /// Objections to values of calls, in that order too.
+    pub fn objections(&self, open: bool, most: usize) -> Vec<(CallId, FieldId)> {
+        self.lock().known.objections.pick(open, most, |_| true)
+    }
+
+    /// Budgets that fit, by resource, asker, and the matter where it is of one.
+    pub fn budgets(
+        &self,
+        most: usize,
+        fits: impl Fn(&ResourceId, &DepartmentId) -> bool,
+    ) -> Vec<(ResourceId, DepartmentId, Option<MatterId>)> {
+        let state = self.lock();
+        let found = state.known.budgets.iter().filter(|(resource, asker, _)| fits(resource, asker));
+        found.take(most).cloned().collect()
     }
 
     /// The newest call of a case's step, where it gave something.
@@ -139,5 +208,33 @@ impl<S: Source> Flow<S> {
             self.vault.erase(&place).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name<T: std::str::FromStr<Err = IdError>>(text: &str) -> T {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_waits_comes_first_and_a_limit_never_hides_it() {
+        let mut known = Known::default();
+        let call = |n: u8| CallId([n; 32]);
+        for n in 0..20 {
+            let object = Object { call: call(n), name: name("value"), wrong: Wrong::Untrue };
+            known.note(&name("bureau"), &Body::Object(object));
+        }
+        for n in (0..20).filter(|n| ![7, 3].contains(n)) {
+            let answer = AnswerObjection { call: call(n), name: name("value"), verdict: Verdict::Corrected };
+            known.note(&name("police"), &Body::AnswerObjection(answer));
+        }
+        let calls = |open, most| -> Vec<u8> {
+            known.objections.pick(open, most, |_| true).iter().map(|(call, _)| call.0[0]).collect()
+        };
+        assert_eq!(calls(false, 4), [3, 7, 19, 18]);
+        assert_eq!(calls(true, 4), [3, 7]);
     }
 }

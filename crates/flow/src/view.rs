@@ -92,16 +92,7 @@ impl<S: Source> Flow<S> {
 
 /// A time as local minute in China (UTC+8): `2026-11-23 10:05`.
 pub fn local_minute(ms: u64) -> String {
-    let seconds = ms / 1000 + 8 * 3600;
-    let (days, rest) = ((seconds / 86_400) as i64, seconds % 86_400);
-    // civil-from-days, H. Hinnant, "chrono-compatible low-level date algorithms"
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let (day, month) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
-    let year = yoe + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", rest / 3600, rest % 3600 / 60)
+    let day = Day::of(ms);
+    let minutes = (ms.saturating_sub(day.begins_ms())) / 60_000;
+    format!("{day} {:02}:{:02}", minutes / 60, minutes % 60)
 }

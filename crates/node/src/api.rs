@@ -662,9 +662,11 @@ async fn genesis(State(served): Shared) -> Json<Genesis> {
         resources::show,
         sharing::rules,
         sharing::shares,
+        sharing::share,
         sharing::projects,
         sharing::budgets,
         sharing::alerts,
+        sharing::alert,
         sharing::objections,
         sharing::object,
         reconcile::report,
@@ -769,6 +771,8 @@ pub(crate) fn router(served: Arc<Served>) -> Router {
         .route("/api/v1/resources/{id}", get(resources::show))
         .route("/api/v1/sharing", get(sharing::rules))
         .route("/api/v1/shares", get(sharing::shares))
+        .route("/api/v1/shares/{holder}/{asker}/{id}", get(sharing::share))
+        .route("/api/v1/alerts/{resource}/{asker}", get(sharing::alert))
         .route("/api/v1/projects", get(sharing::projects))
         .route("/api/v1/budgets", get(sharing::budgets))
         .route("/api/v1/alerts", get(sharing::alerts))

@@ -63,6 +63,7 @@ pub(crate) fn kind_of(body: &Body) -> &'static str {
         Body::EndProject(_) => "end_project",
         Body::RequestShare(_) => "request_share",
         Body::ReplyShare(_) => "reply_share",
+        Body::WithdrawShare(_) => "withdraw_share",
         Body::DisputeShare(_) => "dispute_share",
         Body::RuleShare(_) => "rule_share",
         Body::RevokeBasis(_) => "revoke_basis",

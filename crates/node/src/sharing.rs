@@ -79,7 +79,7 @@ pub(crate) struct ShareBody {
     pub(crate) per_day: u32,
     /// Until when, in milliseconds since 1970.
     pub(crate) until_ms: u64,
-    /// `requested`, `accepted`, `refused`, `disputed`, `overruled`, `upheld`, `granted` or `revoked`.
+    /// `requested`, `accepted`, `refused`, `disputed`, `overruled`, `upheld`, `granted`, `revoked` or `withdrawn`.
     pub(crate) state: &'static str,
     /// The code of a refusal: `no_basis`, `beyond_need`, `forbidden`, `not_held` or `unclear`.
     pub(crate) reason: Option<&'static str>,
@@ -107,6 +107,7 @@ fn share_body(share: &ShareRef, record: ShareRecord, now_ms: u64) -> ShareBody {
         ShareState::Upheld(note) => ("upheld", note.as_str(), ""),
         ShareState::Granted => ("granted", "", ""),
         ShareState::Revoked(note) => ("revoked", note.as_str(), ""),
+        ShareState::Withdrawn => ("withdrawn", "", ""),
     };
     let reason = match &record.state {
         ShareState::Refused(reason, _) => Some(reason.as_str()),
@@ -140,20 +141,32 @@ fn share_body(share: &ShareRef, record: ShareRecord, now_ms: u64) -> ShareBody {
 
 pub(crate) async fn share_list(served: &Served, narrow: &Narrow) -> Result<Vec<ShareBody>, ChainError> {
     let chain = served.flow.chain();
+    let fits = |share: &ShareRef| narrow.fits(&[&share.holder, &share.asker]);
     let mut list = Vec::new();
-    for share in served.flow.known().shares {
-        if list.len() == ENTRIES_MAX || !narrow.fits(&[&share.holder, &share.asker]) {
-            continue;
-        }
-        let Some(record) = chain.record(&Key::Share(share.clone())).await? else { continue };
-        let body = share_body(&share, record, chain.host().now_ms());
-        if !narrow.open || !body.waits_for.is_empty() {
-            list.push(body);
+    for share in served.flow.shares(narrow.open, ENTRIES_MAX, fits) {
+        if let Some(record) = chain.record(&Key::Share(share.clone())).await? {
+            list.push(share_body(&share, record, chain.host().now_ms()));
         }
     }
     // what is due first stands first
     list.sort_by_key(|s| if s.due_ms == 0 { u64::MAX - s.since_ms } else { s.due_ms });
     Ok(list)
+}
+
+/// One share request.
+#[utoipa::path(get, path = "/api/v1/shares/{holder}/{asker}/{id}",
+    params(("holder" = String, Path), ("asker" = String, Path), ("id" = String, Path)),
+    responses((status = 200, body = ShareBody), (status = 404, body = Problem)))]
+pub(crate) async fn share(
+    State(served): Shared,
+    Path((holder, asker, id)): Path<(String, String, String)>,
+) -> Result<Json<ShareBody>, Problem> {
+    let chain = served.flow.chain();
+    let share = ShareRef { holder: parse(&holder)?, asker: parse(&asker)?, id: parse(&id)? };
+    let record: Option<ShareRecord> = chain.record(&Key::Share(share.clone())).await?;
+    let unknown = || Problem::new(StatusCode::NOT_FOUND, "unknown_share", "there is no such share request");
+    let record = record.ok_or_else(unknown)?;
+    Ok(Json(share_body(&share, record, chain.host().now_ms())))
 }
 
 /// Share requests, what is due first standing first.
@@ -187,10 +200,7 @@ pub(crate) struct ProjectBody {
 pub(crate) async fn project_list(served: &Served, narrow: &Narrow) -> Result<Vec<ProjectBody>, ChainError> {
     let chain = served.flow.chain();
     let mut list = Vec::new();
-    for (owner, id) in served.flow.known().projects {
-        if list.len() == ENTRIES_MAX || !narrow.fits(&[&owner]) {
-            continue;
-        }
+    for (owner, id) in served.flow.projects(narrow.open, ENTRIES_MAX, |owner| narrow.fits(&[owner])) {
         let key = Key::Project(owner.clone(), id);
         let Some(record) = chain.record::<ProjectRecord>(&key).await? else { continue };
         let state = match (&record.ended, record.lives(chain.host().now_ms())) {
@@ -233,6 +243,8 @@ pub(crate) struct BudgetBody {
     pub(crate) resource: String,
     /// The matter; none where the budget is of all matters together.
     pub(crate) matter: Option<String>,
+    /// The basis, where it is what a share request granted and no budget of the holder's.
+    pub(crate) basis: Option<String>,
     /// The most calls a day; none where there is no limit.
     pub(crate) per_day: Option<u32>,
     /// The most values about one person a day; none where there is no limit.
@@ -246,31 +258,52 @@ pub(crate) struct BudgetBody {
 pub(crate) async fn budget_list(served: &Served, narrow: &Narrow) -> Result<Vec<BudgetBody>, ChainError> {
     let chain = served.flow.chain();
     let today = Day::of(chain.host().now_ms());
+    let used = async |key: Key| -> Result<(u32, u64), ChainError> {
+        let spent: Option<Spent> = chain.record(&key).await?;
+        Ok(spent.map(|s| s.on(today)).map_or((0, 0), |s| (s.calls, s.average_milli)))
+    };
     let mut list = Vec::new();
-    for (resource, asker, matter) in served.flow.known().budgets {
-        let holder = served.flow.resource(&resource).map(|r| r.holder.clone());
-        let departments: Vec<_> = holder.iter().chain([&asker]).collect();
-        if list.len() == ENTRIES_MAX || !narrow.fits(&departments) {
-            continue;
-        }
+    let fits = |share: &ShareRef| narrow.fits(&[&share.holder, &share.asker]);
+    for share in served.flow.shares(false, ENTRIES_MAX, fits) {
+        let record: Option<ShareRecord> = chain.record(&Key::Share(share.clone())).await?;
+        let Some(record) = record.filter(|r| r.state == ShareState::Granted) else { continue };
+        let (today, average_milli) = used(Key::ShareSpent(share.clone())).await?;
+        list.push(BudgetBody {
+            asker: share.asker.to_string(),
+            resource: record.request.resource.to_string(),
+            matter: Some(record.request.matter.to_string()),
+            basis: Some(share.id.to_string()),
+            per_day: Some(record.request.per_day),
+            per_person: None,
+            today,
+            average_milli,
+        });
+    }
+    let fits = |resource: &ResourceId, asker: &DepartmentId| {
+        let entry = served.flow.catalogue().get(resource);
+        let departments: Vec<_> = entry.iter().map(|e| &e.holder).chain([asker]).collect();
+        narrow.fits(&departments)
+    };
+    for (resource, asker, matter) in served.flow.budgets(ENTRIES_MAX, fits) {
         let key = Key::Budget(resource.clone(), asker.clone(), matter.clone());
         let Some(budget) = chain.record::<Budget>(&key).await? else { continue };
         let key = Key::Spent(resource.clone(), asker.clone(), matter.clone());
-        let spent = chain.record::<Spent>(&key).await?.map(|s| s.on(today));
+        let (today, average_milli) = used(key).await?;
         list.push(BudgetBody {
             asker: asker.to_string(),
             resource: resource.to_string(),
             matter: matter.map(|m| m.to_string()),
+            basis: None,
             per_day: budget.per_day,
             per_person: budget.per_person,
-            today: spent.as_ref().map_or(0, |s| s.calls),
-            average_milli: spent.map_or(0, |s| s.average_milli),
+            today,
+            average_milli,
         });
     }
     Ok(list)
 }
 
-/// Budgets and what was used of them today.
+/// What was granted a day and what holders allow, and what was used of it today.
 #[utoipa::path(get, path = "/api/v1/budgets", params(("department" = Option<String>, Query)),
     responses((status = 200, body = Vec<BudgetBody>), (status = 400, body = Problem)))]
 pub(crate) async fn budgets(
@@ -310,16 +343,35 @@ pub(crate) async fn alert_list(served: &Served, narrow: &Narrow) -> Result<Vec<A
         }
         let key = Key::Alert(resource.clone(), asker.clone());
         let Some(alert) = chain.record::<AlertRecord>(&key).await? else { continue };
-        list.push(AlertBody {
-            asker: asker.to_string(),
-            resource: resource.to_string(),
-            unusual: alert.unusual.as_str(),
-            day: alert.day,
-            due_ms: alert.due_ms,
-            overdue: alert.due_ms < chain.host().now_ms(),
-        });
+        list.push(alert_body(&resource, &asker, &alert, chain.host().now_ms()));
     }
     Ok(list)
+}
+
+fn alert_body(resource: &ResourceId, asker: &DepartmentId, alert: &AlertRecord, now_ms: u64) -> AlertBody {
+    AlertBody {
+        asker: asker.to_string(),
+        resource: resource.to_string(),
+        unusual: alert.unusual.as_str(),
+        day: alert.day,
+        due_ms: alert.due_ms,
+        overdue: alert.due_ms < now_ms,
+    }
+}
+
+/// The alert about a department's use of a resource that waits to be explained.
+#[utoipa::path(get, path = "/api/v1/alerts/{resource}/{asker}", params(("resource" = String, Path), ("asker" = String, Path)),
+    responses((status = 200, body = AlertBody), (status = 404, body = Problem)))]
+pub(crate) async fn alert(
+    State(served): Shared,
+    Path((resource, asker)): Path<(String, String)>,
+) -> Result<Json<AlertBody>, Problem> {
+    let chain = served.flow.chain();
+    let (resource, asker): (ResourceId, DepartmentId) = (parse(&resource)?, parse(&asker)?);
+    let alert: Option<AlertRecord> = chain.record(&Key::Alert(resource.clone(), asker.clone())).await?;
+    let unknown = || Problem::new(StatusCode::NOT_FOUND, "not_found", "no such alert waits to be explained");
+    let alert = alert.filter(|a| a.explained.is_none()).ok_or_else(unknown)?;
+    Ok(Json(alert_body(&resource, &asker, &alert, chain.host().now_ms())))
 }
 
 /// Alerts about unusual use that wait to be explained.
@@ -345,10 +397,8 @@ pub(crate) struct ObjectionBody {
     pub(crate) holder: String,
     /// `untrue`, `outdated`, `incomplete` or `another_person`.
     pub(crate) wrong: &'static str,
-    /// `open`, `corrected` or `stands`.
+    /// `open`, or what came of it: `corrected`, `confirmed`, `unproven` or `elsewhere`.
     pub(crate) state: &'static str,
-    /// The ground of the answer.
-    pub(crate) note: String,
     /// When it was raised, in milliseconds since 1970.
     pub(crate) since_ms: u64,
     /// By when it has to be answered.
@@ -363,22 +413,14 @@ pub(crate) async fn objection_list(
 ) -> Result<Vec<ObjectionBody>, ChainError> {
     let chain = served.flow.chain();
     let mut list = Vec::new();
-    for (call, name) in served.flow.known().objections {
+    for (call, name) in served.flow.objections(narrow.open, ENTRIES_MAX) {
         let key = Key::Objection(call, name.clone());
         let Some(record) = chain.record::<ObjectionRecord>(&key).await? else { continue };
-        let open = record.answer.is_none();
-        if list.len() == ENTRIES_MAX
-            || !narrow.fits(&[&record.holder, &record.asker])
-            || (narrow.open && !open)
-        {
+        if !narrow.fits(&[&record.holder, &record.asker]) {
             continue;
         }
-        let answered_ms = record.answer.as_ref().map_or(chain.host().now_ms(), |a| a.0);
-        let (state, note) = match record.answer {
-            None => ("open", String::new()),
-            Some((_, true, note)) => ("corrected", note),
-            Some((_, false, note)) => ("stands", note),
-        };
+        let answered_ms = record.answer.map_or(chain.host().now_ms(), |a| a.0);
+        let state = record.answer.map_or("open", |(_, verdict)| verdict.as_str());
         list.push(ObjectionBody {
             call: call.to_string(),
             name: name.to_string(),
@@ -386,7 +428,6 @@ pub(crate) async fn objection_list(
             holder: record.holder.to_string(),
             wrong: record.wrong.as_str(),
             state,
-            note,
             since_ms: record.at_ms,
             due_ms: record.due_ms,
             overdue: answered_ms > record.due_ms,

@@ -288,13 +288,13 @@ pub fn publications(
             "one application, one signature, all departments at once",
         ),
         citation: "优化营商环境条例第三十六条".into(),
-        matters: vec![name("house-transfer")],
         needs: requests
             .iter()
             .map(|r| Use {
                 holder: r.holder.clone(),
                 resource: r.resource.clone(),
                 names: r.names.clone(),
+                matter: r.matter.clone(),
                 per_day: r.per_day,
             })
             .collect(),

@@ -158,13 +158,11 @@ fn registration(file: ProjectFile) -> Result<Vec<(Body, String)>> {
         public(what, text)?;
     }
     ensure!(!needs.is_empty(), "needs: a project that needs nothing need not be registered");
-    let mut matters: Vec<MatterId> = needs.iter().map(|n| n.matter.clone()).collect();
-    matters.sort();
-    matters.dedup();
     let uses = needs.iter().map(|n| Use {
         holder: n.holder.clone(),
         resource: n.resource.clone(),
         names: n.names.clone(),
+        matter: n.matter.clone(),
         per_day: n.per_day,
     });
     let until_ms = until.ends_ms();
@@ -173,7 +171,6 @@ fn registration(file: ProjectFile) -> Result<Vec<(Body, String)>> {
         title,
         purpose: purpose.clone(),
         citation: citation.clone(),
-        matters,
         needs: uses.collect(),
         until_ms,
     };

@@ -85,7 +85,20 @@ pub enum ShareCommand {
         #[command(flatten)]
         write: Write,
     },
-    /// As asker, take a refusal, or silence past its deadline, to the coordinators.
+    /// As asker, give up a request that is not granted.
+    ///
+    /// Example: TONGBAN_PASSPHRASE=… tongban share withdraw restriction-check --holder registry --config nodes/bureau/node.toml
+    Withdraw {
+        /// The request.
+        id: ApprovalId,
+        /// Who was asked.
+        #[arg(long)]
+        holder: DepartmentId,
+        /// How.
+        #[command(flatten)]
+        write: Write,
+    },
+    /// As asker, take a refusal, a revocation, or silence past its deadline, to the coordinators.
     ///
     /// Example: TONGBAN_PASSPHRASE=… tongban share dispute restriction-check --holder registry --note "article 22 obliges us to
     /// look" --config nodes/bureau/node.toml
@@ -236,25 +249,17 @@ pub enum ObjectionCommand {
         #[command(flatten)]
         write: Write,
     },
-    /// As holder, answer an objection: corrected, or on which ground not.
+    /// As holder, answer an objection, in a word of a closed list.
     ///
-    /// Example: TONGBAN_PASSPHRASE=… tongban objection answer CALL address --corrected --note "moved in March" --config
-    /// nodes/police/node.toml
-    #[command(group = clap::ArgGroup::new("outcome").required(true).args(["corrected", "stands"]))]
+    /// Example: TONGBAN_PASSPHRASE=… tongban objection answer CALL address --verdict corrected --config nodes/police/node.toml
     Answer {
         /// The call.
         call: CallId,
         /// The field or predicate.
         name: FieldId,
-        /// The data was corrected.
+        /// What came of it.
         #[arg(long)]
-        corrected: bool,
-        /// The data was checked and is right.
-        #[arg(long)]
-        stands: bool,
-        /// On which ground; everybody can read it: nothing about the person.
-        #[arg(long)]
-        note: String,
+        verdict: VerdictWord,
         /// How.
         #[command(flatten)]
         write: Write,
@@ -339,6 +344,20 @@ pub fn rules_schema() -> Value {
     schema
 }
 
+/// What came of an objection.
+#[derive(Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum VerdictWord {
+    /// The data was wrong, and is corrected.
+    Corrected,
+    /// The data agrees with the papers it rests on.
+    Confirmed,
+    /// Nothing was shown that speaks against the data.
+    Unproven,
+    /// Another department keeps the source; the objection belongs there.
+    Elsewhere,
+}
+
 /// Reads a file with rules of sharing; what it does not say holds as the program has it.
 pub(crate) fn read_rules(file: &Path) -> Result<Sharing> {
     let mut table: toml::Table = read_toml(file)?;
@@ -369,6 +388,7 @@ impl ShareCommand {
             Self::List { read, .. } => read.json,
             Self::Request { write, .. }
             | Self::Decide { write, .. }
+            | Self::Withdraw { write, .. }
             | Self::Dispute { write, .. }
             | Self::Rule { write, .. }
             | Self::Revoke { write, .. } => write.json,
@@ -525,6 +545,10 @@ pub async fn share(command: ShareCommand) -> Result<()> {
             };
             submit(&write, vec![(body, words)]).await
         }
+        ShareCommand::Withdraw { id, holder, write } => {
+            let words = format!("withdraw the request `{id}` to {holder}");
+            submit(&write, vec![(Body::WithdrawShare(WithdrawShare { holder, id }), words)]).await
+        }
         ShareCommand::Dispute { id, holder, note, write } => {
             public("--note", &note)?;
             let words = format!("take `{id}` of {holder} to the coordinators");
@@ -575,12 +599,8 @@ async fn granted(
     until: Option<Day>,
 ) -> Result<ApproveBasis> {
     let config = Config::read(&write.config)?;
-    let shares: Vec<Value> = client(&config).get(&format!("/api/v1/shares?department={asker}")).await?;
-    let holder = config.department.as_str();
-    let ours = |s: &&Value| {
-        word(s, "holder") == holder && word(s, "asker") == asker.as_str() && word(s, "id") == id.as_str()
-    };
-    let share = shares.iter().find(ours).with_context(|| {
+    let path = format!("/api/v1/shares/{}/{asker}/{id}", config.department);
+    let share: Value = client(&config).get(&path).await.with_context(|| {
         format!("{asker} asked this department for no `{id}`; `tongban share list` says what it did ask for")
     })?;
     let until_ms = share["until_ms"].as_u64().context("the node says until when it is asked for")?;
@@ -591,10 +611,10 @@ async fn granted(
     Ok(ApproveBasis {
         id: id.clone(),
         asker: asker.clone(),
-        matter: word(share, "matter").parse()?,
-        resource: word(share, "resource").parse()?,
+        matter: word(&share, "matter").parse()?,
+        resource: word(&share, "resource").parse()?,
         names: if names.is_empty() { asked } else { names },
-        citation: word(share, "citation").to_owned(),
+        citation: word(&share, "citation").to_owned(),
         expires_ms: until.map_or(until_ms, |day| day.ends_ms().min(until_ms)),
     })
 }
@@ -619,10 +639,11 @@ pub async fn budget(command: BudgetCommand) -> Result<Option<String>> {
             list("/api/v1/budgets", "budgets", false, &read, |b| {
                 let limit = |key: &str| b[key].as_u64().map_or("no limit".to_owned(), |n| n.to_string());
                 format!(
-                    "{:<10} {:<28} {:<16} {} of {} today, {} values a person",
+                    "{:<10} {:<28} {:<16} {:<20} {} of {} today, {} values a person",
                     word(b, "asker"),
                     word(b, "resource"),
                     b["matter"].as_str().unwrap_or("all matters"),
+                    b["basis"].as_str().unwrap_or("set by the holder"),
                     b["today"],
                     limit("per_day"),
                     limit("per_person")
@@ -648,17 +669,13 @@ pub async fn budget(command: BudgetCommand) -> Result<Option<String>> {
         BudgetCommand::Explain { resource, note, write } => {
             public("--note", &note)?;
             let config = Config::read(&write.config)?;
-            let path = format!("/api/v1/alerts?department={}", config.department);
-            let alerts: Vec<Value> = client(&config).get(&path).await?;
-            let ours = |a: &&Value| {
-                word(a, "asker") == config.department.as_str() && word(a, "resource") == resource.as_str()
-            };
-            let alert = alerts.iter().find(ours).with_context(|| {
+            let path = format!("/api/v1/alerts/{resource}/{}", config.department);
+            let alert: Value = client(&config).get(&path).await.with_context(|| {
                 format!(
                     "no alert about this department's use of {resource} waits; see `tongban budget alerts`"
                 )
             })?;
-            let day: Day = word(alert, "day").parse()?;
+            let day: Day = word(&alert, "day").parse()?;
             let words = format!("explain the unusual use of {resource} on {day}");
             let body = Body::ExplainAlert(ExplainAlert { resource, day, note });
             submit(&write, vec![(body, words)]).await?;
@@ -727,28 +744,29 @@ pub async fn objection(command: ObjectionCommand) -> Result<()> {
             let words = format!("object to {name} of call {}: {}", call.short(), wrong.as_str());
             submit(&write, vec![(Body::Object(Object { call, name, wrong }), words)]).await
         }
-        ObjectionCommand::Answer { call, name, corrected, stands: _, note, write } => {
-            public("--note", &note)?;
-            let words = format!(
-                "answer the objection to {name} of call {}: {}",
-                call.short(),
-                if corrected { "corrected" } else { "stands" }
-            );
-            let answer = AnswerObjection { call, name, corrected, note };
-            submit(&write, vec![(Body::AnswerObjection(answer), words)]).await
+        ObjectionCommand::Answer { call, name, verdict, write } => {
+            let verdict = match verdict {
+                VerdictWord::Corrected => Verdict::Corrected,
+                VerdictWord::Confirmed => Verdict::Confirmed,
+                VerdictWord::Unproven => Verdict::Unproven,
+                VerdictWord::Elsewhere => Verdict::Elsewhere,
+            };
+            let words =
+                format!("answer the objection to {name} of call {}: {}", call.short(), verdict.as_str());
+            submit(&write, vec![(Body::AnswerObjection(AnswerObjection { call, name, verdict }), words)])
+                .await
         }
         ObjectionCommand::List { open, read } => {
             list("/api/v1/objections", "objections", open, &read, |o| {
                 format!(
-                    "{} {:<16} {:<10} <- {:<10} {:<14} {:<10} {} {}",
+                    "{} {:<16} {:<10} <- {:<10} {:<14} {:<10} {}",
                     word(o, "call"),
                     word(o, "name"),
                     word(o, "asker"),
                     word(o, "holder"),
                     word(o, "wrong"),
                     word(o, "state"),
-                    due(o),
-                    word(o, "note")
+                    if word(o, "state") == "open" { due(o) } else { String::new() },
                 )
             })
             .await

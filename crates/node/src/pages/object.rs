@@ -18,7 +18,6 @@ struct ValueRow {
     /// What came of an objection; empty where there is none.
     state: String,
     class: &'static str,
-    note: String,
     /// Whether it may be objected to now.
     free: bool,
 }
@@ -69,20 +68,18 @@ pub(super) async fn page(seen: Seen, Path((_, step)): Path<(String, String)>) ->
             Err(_) => return visit.error(StatusCode::SERVICE_UNAVAILABLE, "error-other"),
         };
         let free = record.as_ref().is_none_or(|r| r.answer.is_some());
-        let (state, class, note) = match record {
-            None => (String::new(), "", String::new()),
-            Some(ObjectionRecord { answer: None, due_ms, wrong, .. }) => (
-                format!("{} – {}", t.get(&format!("wrong-{}", wrong.as_str())), t.get("objection-open")),
-                "waiting",
-                format!("{} {}", t.get("sharing-due"), Day::of(due_ms)),
-            ),
-            Some(ObjectionRecord { answer: Some((_, corrected, note)), .. }) => {
-                let state = if corrected { "objection-corrected" } else { "objection-stands" };
-                (t.get(state), "done", note)
+        let (state, class) = match record {
+            None => (String::new(), ""),
+            Some(ObjectionRecord { answer: None, due_ms, wrong, .. }) => {
+                let (wrong, open) = (t.get(&format!("wrong-{}", wrong.as_str())), t.get("objection-open"));
+                (format!("{wrong} – {open} – {} {}", t.get("sharing-due"), Day::of(due_ms)), "waiting")
+            }
+            Some(ObjectionRecord { answer: Some((_, verdict)), .. }) => {
+                (t.get(&format!("objection-{}", verdict.as_str())), "done")
             }
         };
         let title = title(&name).unwrap_or_else(|| name.to_string());
-        values.push(ValueRow { id: name.to_string(), title, state, class, note, free });
+        values.push(ValueRow { id: name.to_string(), title, state, class, free });
     }
     let wrong = |word: &'static str| (word, t.get(&format!("wrong-{word}")));
     visit.show(&ObjectPage {

@@ -149,8 +149,7 @@ pub(super) async fn record(visit: Visit, Path(id): Path<String>) -> Response {
         | Body::RevokeBasis(RevokeBasis { note, .. })
         | Body::ReplyShare(ReplyShare { reply: ShareReply::Refuse { note, .. }, .. })
         | Body::EndProject(EndProject { note, .. })
-        | Body::ExplainAlert(ExplainAlert { note, .. })
-        | Body::AnswerObjection(AnswerObjection { note, .. }) => note.clone(),
+        | Body::ExplainAlert(ExplainAlert { note, .. }) => note.clone(),
         Body::Propose(p) => change_text(&visit, &p.change),
         Body::Approve(a) => {
             match chain.event(CommandId(a.proposal.0)).await.map(|e| e.command.command.body) {

@@ -54,6 +54,7 @@ fn share_row(visit: &Visit, share: ShareBody) -> ShareRow {
     let class = match share.state {
         "granted" => "done",
         "refused" | "upheld" | "revoked" => "failed",
+        "withdrawn" => "withdrawn",
         _ => "waiting",
     };
     let reason = share.reason.map(|reason| t.get(&format!("share-reason-{reason}"))).unwrap_or_default();
@@ -91,6 +92,8 @@ struct BudgetRow {
     asker: String,
     resource: String,
     matter: String,
+    /// The basis it was granted as; empty where the holder set it.
+    basis: String,
     today: u32,
     per_day: String,
     per_person: String,
@@ -114,7 +117,6 @@ struct ObjectionRow {
     wrong: String,
     state: String,
     class: &'static str,
-    note: String,
     due: String,
     due_class: &'static str,
 }
@@ -163,6 +165,7 @@ async fn rows(visit: &Visit) -> Result<SharingPage<'_>, ChainError> {
         asker: visit.department(&b.asker),
         resource: titles(visit, &b.resource, &[]).0,
         matter: b.matter.unwrap_or_else(|| t.get("sharing-all-matters")),
+        basis: b.basis.unwrap_or_default(),
         today: b.today,
         per_day: limit(b.per_day),
         per_person: limit(b.per_person),
@@ -190,7 +193,6 @@ async fn rows(visit: &Visit) -> Result<SharingPage<'_>, ChainError> {
             wrong: t.get(&format!("wrong-{}", o.wrong)),
             state: t.get(&format!("objection-{}", o.state)),
             class: if open { "waiting" } else { "done" },
-            note: o.note,
             due,
             due_class,
         }

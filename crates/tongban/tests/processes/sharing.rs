@@ -156,13 +156,16 @@ per_day = 20
     let budgets = office.until("tax", &["budget", "list", "--department", "tax"], |b| {
         b["budgets"].as_array().unwrap().iter().any(|b| b["per_day"] == 20)
     });
-    assert_eq!(budgets["budgets"][0]["matter"], "house-transfer", "{budgets}");
+    let granted = &budgets["budgets"][0];
+    assert_eq!((&granted["matter"], &granted["basis"]), (&json!("house-transfer"), &json!("family-check")));
 
     let revoke = ["share", "revoke", "family-check", "--note", "项目调整"];
     office.done("civil", &[&revoke[..], &["--dry-run"]].concat());
     office.until("civil", &list, state("granted"));
     office.done("civil", &revoke);
     office.until("tax", &list, state("revoked"));
+    office.done("tax", &["share", "withdraw", "family-check", "--holder", "civil"]);
+    office.until("civil", &list, state("withdrawn"));
     office.done("audit", &["project", "end", "deed-tax-relief", "--owner", "tax", "--note", "用途已变"]);
     office
         .until("tax", &["project", "list", "--department", "tax"], |p| p["projects"][0]["state"] == "ended");
@@ -236,7 +239,7 @@ pub async fn an_objection_is_answered(dir: &Path, bureau: &Client, case: &str) {
         (&open["objections"][0]["call"], &open["objections"][0]["name"]),
         (&json!(call), &json!("price"))
     );
-    let answer = ["objection", "answer", &call, "price", "--corrected", "--note", "已按变更协议更正"];
+    let answer = ["objection", "answer", &call, "price", "--verdict", "corrected"];
     office.refused("registry", &answer, "not_yours");
     office.done("housing", &answer);
     office.until("bureau", &["objection", "list"], |found| found["objections"][0]["state"] == "corrected");
