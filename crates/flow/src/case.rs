@@ -1,8 +1,8 @@
 //! A case as its events tell it, and what is due in it. Pure: events in, dues out.
 
-use crate::package::{Package, Rule, Step, StepKind};
+use crate::package::{Basis, Package, Rule, Step, StepKind, alternatives};
 use model::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Where a step stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum StepState {
     Done(u64),
     /// Ended without success, with a code.
     Failed(u64, String),
+    /// Not taken in this case: its party is not there, or its condition does not hold.
+    Skipped,
 }
 
 /// The events of a call.
@@ -92,6 +94,8 @@ pub struct Case {
     pub values: BTreeMap<String, BTreeMap<String, String>>,
     /// The commitments of opened values with their steps, in the order opened.
     pub commitments: Vec<(StepId, Commitment)>,
+    /// Rules an officer let the case pass: step and result.
+    pub passed_over: BTreeSet<(StepId, String)>,
 }
 
 /// Where a case rests or how it ended.
@@ -135,6 +139,10 @@ pub enum Due {
     Resume(StepId),
 }
 
+/// Why a case rests whose rule or condition cannot be evaluated.
+pub const RULE_FAILED: &str = "rule_failed";
+/// What the reason of an officer's decision to let a case pass a rule begins with; the rule's result follows.
+pub const PASSED_OVER: &str = "passed_over_";
 /// Why a case rests whose department stayed silent past its deadline.
 pub const NO_ANSWER: &str = "no_answer";
 /// How long a parked case waits for the applicant: thirty days.
@@ -162,10 +170,69 @@ impl Case {
             changed_ms: event.time_ms,
             values: BTreeMap::new(),
             commitments: Vec::new(),
+            passed_over: BTreeSet::new(),
         }
     }
 
-    /// Where a step stands.
+    /// Where every step stands, in the order of the package; those that are not taken in this case too.
+    pub fn standing<'a>(&self, package: &'a Package) -> BTreeMap<&'a StepId, StepState> {
+        let mut all = BTreeMap::new();
+        for step in &package.steps {
+            let state = match self.state(&step.id) {
+                StepState::NotStarted if self.skips(step, &all, package) == Ok(true) => StepState::Skipped,
+                state => state,
+            };
+            all.insert(&step.id, state);
+        }
+        all
+    }
+
+    /// Whether a step is not taken: its party is not there, or its condition does not hold once all before it is done.
+    fn skips(
+        &self,
+        step: &Step,
+        before: &BTreeMap<&StepId, StepState>,
+        package: &Package,
+    ) -> Result<bool, String> {
+        if step.party.as_ref().is_some_and(|role| !self.parties.iter().any(|p| &p.role == role)) {
+            return Ok(true);
+        }
+        // nothing of theirs is asked for, so that there is nothing to agree to
+        if step.kind == StepKind::Sign
+            && step.party.as_ref().is_some_and(|r| self.consent_items(package, r).is_empty())
+        {
+            return Ok(true);
+        }
+        match &step.only_if {
+            Some(when) if is_ready(step, before) => Ok(!self.holds(package, when)?),
+            _ => Ok(false),
+        }
+    }
+
+    /// What a party is asked to consent to: every call on their consent that this case may come to.
+    pub fn consent_items(&self, package: &Package, role: &RoleId) -> Vec<ConsentItem> {
+        let needed = |step: &&Step| match &step.only_if {
+            Some(when) if package.is_known_from_start(when) => self.holds(package, when).unwrap_or(true),
+            _ => true,
+        };
+        package
+            .steps
+            .iter()
+            .filter(|s| s.kind == StepKind::Call && s.party.as_ref() == Some(role))
+            .filter(|s| matches!(s.basis, Some(Basis::Consent)))
+            .filter(needed)
+            .map(|s| package.need(s))
+            .map(|n| ConsentItem {
+                step: n.step,
+                recipient: n.recipient,
+                holder: n.holder,
+                resource: n.resource,
+                what: n.what,
+            })
+            .collect()
+    }
+
+    /// Where a step stands by its events alone; see [`Self::standing`] for those that are not taken.
     pub fn state(&self, step: &StepId) -> StepState {
         self.steps.get(step).cloned().unwrap_or(StepState::NotStarted)
     }
@@ -306,6 +373,11 @@ impl Case {
                     true => StepState::Done(now),
                     false => StepState::Failed(now, reason.to_owned()),
                 };
+                // an officer let it pass one rule: the step is decided again without it
+                if let Some(result) = reason.strip_prefix(PASSED_OVER) {
+                    self.passed_over.insert((c.step.clone(), result.to_owned()));
+                    return;
+                }
                 // an officer may decide where a call or action rests; that changes nothing about it
                 if package.step(&c.step).is_some_and(|s| s.kind == StepKind::Decide) {
                     self.end(&c.step, state, now);
@@ -350,10 +422,14 @@ impl Case {
         self.end(step, StepState::Done(now), now);
     }
 
-    /// Reads a reference of the package: `form.unit`, `seller.name`, `deed.deed_no`.
+    /// Takes in what an action returned.
+    pub fn returned_here(&mut self, step: &StepId, values: BTreeMap<String, String>) {
+        self.values.insert(step.to_string(), values);
+    }
+
+    /// Reads a reference of the package: `form.unit`, `seller.name`, `one.number | other.number`.
     pub fn value(&self, reference: &str) -> Option<&String> {
-        let (group, name) = reference.split_once('.')?;
-        self.values.get(group)?.get(name)
+        alternatives(reference).find_map(|(group, name)| self.values.get(group)?.get(name))
     }
 
     /// What is due at this time, in the order of the package.
@@ -361,7 +437,7 @@ impl Case {
         if self.is_over() {
             return Vec::new();
         }
-        let pivot = package.steps.iter().find(|s| s.pivot).expect("a checked package has a pivot");
+        let pivot = package.pivot();
         let pivot_begun = self.state(&pivot.id) != StepState::NotStarted;
         if !pivot_begun && let Some((role, _)) = self.consents.iter().find(|(_, c)| c.2.is_some()) {
             let step = party_steps(package, StepKind::Sign, role).first().cloned();
@@ -385,20 +461,23 @@ impl Case {
                 return vec![due];
             }
         }
-        let ended: BTreeSet<_> =
-            package.steps.iter().filter(|s| self.ended(s)).map(|s| s.id.clone()).collect();
-        if ended.len() == package.steps.len() {
+        let standing = self.standing(package);
+        if package.steps.iter().all(|s| Self::ended(s, &standing)) {
             let failed = package.steps.iter().find(|s| matches!(self.state(&s.id), StepState::Failed(..)));
             return vec![match failed {
                 None => self.settle(CaseOutcome::Closed, pivot.id.clone(), "all_done"),
                 Some(step) => self.settle(CaseOutcome::ClosedPartly, step.id.clone(), "handed_to_a_person"),
             }];
         }
-        package
-            .steps
-            .iter()
-            .filter(|s| self.state(&s.id) == StepState::NotStarted)
-            .filter(|s| s.after.iter().all(|before| matches!(self.state(before), StepState::Done(_))))
+        let ready = package.steps.iter().filter(|s| standing[&s.id] == StepState::NotStarted);
+        let ready: Vec<_> = ready.filter(|s| is_ready(s, &standing)).collect();
+        // a condition that cannot be told is a person's to look at
+        if let Some(step) = ready.iter().find(|s| self.skips(s, &standing, package).is_err()) {
+            return vec![self.settle(CaseOutcome::NeedsHuman, step.id.clone(), RULE_FAILED)];
+        }
+        ready
+            .into_iter()
+            .filter(|s| self.has_results(s, package))
             .filter_map(|s| match s.kind {
                 StepKind::Call => Some(Due::Call(s.id.clone())),
                 StepKind::Decide => Some(Due::Decide(s.id.clone())),
@@ -406,6 +485,30 @@ impl Case {
                 StepKind::Identify | StepKind::Sign => None,
             })
             .collect()
+    }
+
+    /// Whether all that a step uses of what actions returned has come here.
+    fn has_results(&self, step: &Step, package: &Package) -> bool {
+        let mut groups = step.parameters.values().chain(&step.subject).flat_map(|r| alternatives(r));
+        groups.all(|(group, _)| !self.lacks_result(group, package))
+    }
+
+    /// Whether a step is an action that was done, and what it returned has not come here yet.
+    fn lacks_result(&self, id: &str, package: &Package) -> bool {
+        let act = package.steps.iter().find(|s| s.id.as_str() == id && s.kind == StepKind::Act);
+        act.is_some_and(|s| matches!(self.state(&s.id), StepState::Done(_)) && !self.values.contains_key(id))
+    }
+
+    /// The actions whose result is still to come, and is used by a step or shown in the end.
+    pub fn lacking_results<'a>(&self, package: &'a Package) -> Vec<&'a Step> {
+        let parameters = package.steps.iter().flat_map(|s| s.parameters.values().chain(&s.subject));
+        let used: BTreeSet<_> = parameters
+            .chain(package.outputs.iter().map(|o| &o.from))
+            .flat_map(|r| alternatives(r))
+            .map(|(group, _)| group)
+            .collect();
+        let lacks = |s: &&Step| used.contains(s.id.as_str()) && self.lacks_result(s.id.as_str(), package);
+        package.steps.iter().filter(lacks).collect()
     }
 
     /// A case that rests goes on by itself when a late report comes, and ends when its applicant never comes back.
@@ -431,9 +534,9 @@ impl Case {
     }
 
     /// Whether a step has ended, or can never begin because one before it failed.
-    fn ended(&self, step: &Step) -> bool {
-        let failed = |id: &StepId| matches!(self.state(id), StepState::Failed(..));
-        matches!(self.state(&step.id), StepState::Done(_))
+    fn ended(step: &Step, standing: &BTreeMap<&StepId, StepState>) -> bool {
+        let failed = |id: &StepId| matches!(standing.get(id), Some(StepState::Failed(..)));
+        matches!(standing.get(&step.id), Some(StepState::Done(_) | StepState::Skipped))
             || failed(&step.id)
             || step.after.iter().any(failed)
     }
@@ -487,23 +590,87 @@ impl Case {
         again
     }
 
-    /// Evaluates a decision: the first rule that holds, or none.
-    pub fn decide<'a>(&self, step: &'a Step) -> Result<Option<&'a Rule>, String> {
-        let mut context = cel::Context::default();
-        for (group, values) in &self.values {
-            let values: std::collections::HashMap<String, String> = values.clone().into_iter().collect();
-            context.add_variable_from_value(group.clone(), values);
-        }
+    /// The rule a case rests on, where an officer may let the case pass it.
+    pub fn may_pass<'a>(&self, package: &'a Package) -> Option<&'a Rule> {
+        let settled = self.settled.as_ref().filter(|s| s.outcome == CaseOutcome::NeedsHuman)?;
+        let step = package.step(&settled.step)?;
+        step.rules.iter().find(|r| r.may_pass && r.result.as_str() == settled.reason)
+    }
+
+    /// Evaluates a decision: the first rule that holds and that no officer let the case pass, or none.
+    pub fn decide<'a>(&self, package: &Package, step: &'a Step) -> Result<Option<&'a Rule>, String> {
         for rule in &step.rules {
-            let program = cel::Program::compile(&rule.when).map_err(|e| e.to_string())?;
-            match program.execute(&context) {
-                Ok(cel::Value::Bool(true)) => return Ok(Some(rule)),
-                Ok(cel::Value::Bool(false)) => {}
-                Ok(_) => return Err(format!("rule {} does not come out as true or false", rule.result)),
-                Err(_) => return Err(format!("rule {} reads a value that is not there", rule.result)),
+            let over = self.passed_over.contains(&(step.id.clone(), rule.result.to_string()));
+            if !over && self.holds(package, &rule.when).map_err(|e| format!("rule {} {e}", rule.result))? {
+                return Ok(Some(rule));
             }
         }
         Ok(None)
+    }
+
+    /// Whether a condition holds of what is known in this case.
+    fn holds(&self, package: &Package, when: &str) -> Result<bool, String> {
+        holds(package, when, &self.values, self.opened_ms)
+    }
+}
+
+/// Whether a step can begin now, as far as those before it go.
+pub fn is_due(step: &Step, standing: &BTreeMap<&StepId, StepState>) -> bool {
+    standing.get(&step.id) == Some(&StepState::NotStarted) && is_ready(step, standing)
+}
+
+/// Whether all before a step is done, or not taken.
+fn is_ready(step: &Step, standing: &BTreeMap<&StepId, StepState>) -> bool {
+    step.after.iter().all(|b| matches!(standing.get(b), Some(StepState::Done(_) | StepState::Skipped)))
+}
+
+/// Whether a condition of a package holds of values by group: the form, the parties (id, name, born and age at a time), and what
+/// steps gave. A repeated role, and a step about it, is a list of those that are there. What is not there yet has no members.
+pub(crate) fn holds(
+    package: &Package,
+    when: &str,
+    values: &BTreeMap<String, BTreeMap<String, String>>,
+    at_ms: u64,
+) -> Result<bool, String> {
+    use cel::Value;
+    type Members = HashMap<String, Value>;
+    let program = cel::Program::compile(when).map_err(|e| e.to_string())?;
+    let mut context = cel::Context::default();
+    let members = |group: &str| -> Members {
+        let texts = values.get(group).into_iter().flatten();
+        texts.map(|(name, text)| (name.clone(), Value::from(text.clone()))).collect()
+    };
+    let mut lists: BTreeMap<&str, Vec<Members>> = BTreeMap::new();
+    context.add_variable_from_value("form", members("form"));
+    for role in &package.parties {
+        let mut known = members(role.id.as_str());
+        if let Some(born) = values.get(role.id.as_str()).and_then(|v| identifier::born(v.get("id")?)) {
+            let age = identifier::age(&born, &Day::of(at_ms).to_string()).unwrap_or_default();
+            known.insert("age".into(), Value::Int(i64::from(age)));
+            known.insert("born".into(), Value::from(born));
+        }
+        match &role.of {
+            Some(of) if known.is_empty() => drop(lists.entry(of.as_str()).or_default()),
+            Some(of) => lists.entry(of.as_str()).or_default().push(known),
+            None => context.add_variable_from_value(role.id.as_str(), known),
+        }
+    }
+    for step in package.steps.iter().filter(|s| matches!(s.kind, StepKind::Call | StepKind::Act)) {
+        let known = members(step.id.as_str());
+        match &step.of {
+            Some(of) if known.is_empty() => drop(lists.entry(of.as_str()).or_default()),
+            Some(of) => lists.entry(of.as_str()).or_default().push(known),
+            None => context.add_variable_from_value(step.id.as_str(), known),
+        }
+    }
+    for (name, list) in lists {
+        context.add_variable_from_value(name, list);
+    }
+    match program.execute(&context) {
+        Ok(Value::Bool(holds)) => Ok(holds),
+        Ok(_) => Err("does not come out as true or false".into()),
+        // not the error's own words: they may repeat a value
+        Err(_) => Err("reads a value that is not there".into()),
     }
 }
 
@@ -513,262 +680,5 @@ fn party_steps(package: &Package, kind: StepKind, role: &RoleId) -> Vec<StepId> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PACKAGE: &str = r#"
-format: 1
-id: sale
-version: 1
-title: { zh: 买卖, en: Sale }
-handler: bureau
-parties: [{ id: seller, title: { zh: 出卖人, en: Seller } }]
-form: []
-same: []
-steps:
-  - { id: identify, kind: identify, party: seller, title: { zh: 核验, en: Identify } }
-  - id: bills
-    kind: call
-    after: [identify]
-    party: seller
-    holder: power
-    resource: power.account
-    what: { predicate: settled }
-    basis: self_access
-    title: { zh: 电费, en: Bills }
-    purpose: { zh: 核验, en: to check }
-  - id: review
-    kind: decide
-    after: [bills]
-    title: { zh: 审核, en: Review }
-    rules:
-      - { when: 'bills.settled != "yes"', result: arrears, outcome: parked, ground: { zh: 欠费, en: arrears } }
-  - { id: transfer, kind: act, after: [review], pivot: true, performer: registry, operation: transfer, title: { zh: 登记, en: Register } }
-  - { id: power, kind: act, after: [transfer], performer: power, operation: change, title: { zh: 用电, en: Power } }
-  - { id: gas, kind: act, after: [transfer], performer: gas, operation: change, title: { zh: 用气, en: Gas } }
-"#;
-
-    fn name<T: std::str::FromStr<Err = IdError>>(text: &str) -> T {
-        text.parse().unwrap()
-    }
-
-    /// A case with its package, at a time.
-    struct World {
-        package: Package,
-        case: Case,
-        now: u64,
-        next: u8,
-    }
-
-    impl World {
-        fn new() -> Self {
-            let package = Package::parse("test", PACKAGE).unwrap();
-            let party =
-                Party { role: name("seller"), pseudonym: Pseudonym([1; 32]), subject: Commitment([2; 32]) };
-            let open =
-                OpenCase { matter: name("sale"), version: 1, tag: Digest([0; 32]), parties: vec![party] };
-            let event = Self::event(1, 1_000, Body::OpenCase(open.clone()));
-            let mut world = Self { package, case: Case::opened(&event, &open), now: 1_000, next: 1 };
-            let assertion = Assertion {
-                chain: ChainId([0; 32]),
-                case: world.case.id,
-                role: name("seller"),
-                subject: Commitment([2; 32]),
-                method: IdentityMethod::Counter,
-                level: AssuranceLevel::Substantial,
-                terminal: PublicKey::Ed25519([3; 32]),
-                signer: PublicKey::Ed25519([3; 32]),
-                at_ms: 1_000,
-                nonce: 1,
-            };
-            world.apply(Body::Identify(Identify { assertion, signature: [0; 64] }), "");
-            world
-        }
-
-        fn event(id: u8, time_ms: u64, body: Body) -> Event {
-            let command =
-                Command { chain: ChainId([0; 32]), signer: name("bureau"), nonce: 0, expires_ms: 0, body };
-            let command = SignedCommand { suite: Suite::International, command, signature: [0; 64] };
-            let outcome = Outcome::Accepted(Fact::Recorded);
-            Event { height: 1, index: 0, time_ms, id: CommandId([id; 32]), command, outcome }
-        }
-
-        fn apply(&mut self, body: Body, reason: &str) -> CommandId {
-            self.next += 1;
-            self.now += 1_000;
-            let event = Self::event(self.next, self.now, body);
-            self.case.apply(&event, &self.package, reason);
-            event.id
-        }
-
-        fn due(&self) -> Vec<Due> {
-            self.case.due(&self.package, self.now)
-        }
-
-        fn ask(&mut self, attempt: u32) {
-            let id = self.apply(
-                Body::Ask(Ask {
-                    case: self.case.id,
-                    step: name("bills"),
-                    attempt,
-                    consent: None,
-                    subject: Commitment([0; 32]),
-                    sealed: Digest([0; 32]),
-                    answer_by_ms: self.now + 60_000,
-                }),
-                "",
-            );
-            assert_eq!(self.case.calls[&name("bills")].id, CallId(id.0));
-        }
-
-        fn answered(&mut self, settled: &str) {
-            let call = self.case.calls[&name("bills")].id;
-            let reply = Reply::Data { commitments: vec![], payload: Digest([0; 32]), as_of_ms: 0 };
-            self.apply(Body::Answer(Answer { call, reply }), "");
-            let values = BTreeMap::from([("settled".to_owned(), settled.to_owned())]);
-            self.case.opened_here(&name("bills"), values, vec![Commitment([9; 32])], self.now);
-        }
-
-        fn decide(&mut self, passed: bool, reason: &str) {
-            let decide = Decide {
-                case: self.case.id,
-                step: name("review"),
-                rule: Digest([0; 32]),
-                inputs: vec![],
-                passed,
-                reason: Commitment([0; 32]),
-                adverse: false,
-                confirmed_by: None,
-            };
-            self.apply(Body::Decide(decide), reason);
-        }
-
-        fn settle(&mut self, due: &Due) {
-            let Due::Settle(outcome, step, reason) = due else { panic!("{due:?} settles nothing") };
-            let settle = SettleCase {
-                case: self.case.id,
-                outcome: *outcome,
-                step: step.clone(),
-                reason: Commitment([0; 32]),
-            };
-            self.apply(Body::SettleCase(settle), reason);
-        }
-
-        fn act(&mut self, step: &str, failure: Option<&str>) {
-            let request = RequestAction {
-                case: self.case.id,
-                step: name(step),
-                parameters: Commitment([0; 32]),
-                sealed: Digest([0; 32]),
-                report_by_ms: self.now + 60_000,
-            };
-            let id = self.apply(Body::RequestAction(request), "");
-            if failure != Some("silence") {
-                self.report(ActionId(id.0), failure);
-            }
-        }
-
-        fn report(&mut self, action: ActionId, failure: Option<&str>) {
-            let report = ReportAction { action, failure: failure.map(name), result: Commitment([0; 32]) };
-            self.apply(Body::ReportAction(report), "");
-        }
-
-        fn registered() -> Self {
-            let mut w = Self::new();
-            w.ask(0);
-            w.answered("yes");
-            w.decide(true, "pass");
-            w.act("transfer", None);
-            w
-        }
-    }
-
-    fn settles(outcome: CaseOutcome, step: &str, reason: &str) -> Vec<Due> {
-        vec![Due::Settle(outcome, name(step), reason.to_owned())]
-    }
-
-    #[test]
-    fn a_utility_that_fails_after_the_pivot_never_undoes_it() {
-        let mut w = World::registered();
-        assert_eq!(w.due(), [Due::Act(name("power")), Due::Act(name("gas"))]);
-        w.act("gas", Some("refused_by_source"));
-        assert_eq!(w.due(), [Due::Act(name("power"))], "the other one goes on");
-        w.act("power", None);
-        assert_eq!(w.due(), settles(CaseOutcome::ClosedPartly, "gas", "handed_to_a_person"));
-        let mut w = World::registered();
-        w.act("gas", None);
-        w.act("power", None);
-        assert_eq!(w.due(), settles(CaseOutcome::Closed, "transfer", "all_done"));
-    }
-
-    #[test]
-    fn silence_past_a_deadline_is_handed_to_a_person_and_a_late_report_goes_on_by_itself() {
-        let mut w = World::new();
-        w.ask(0);
-        assert_eq!(w.due(), []);
-        w.now += 120_000;
-        let due = w.due();
-        assert_eq!(due, settles(CaseOutcome::NeedsHuman, "bills", NO_ANSWER));
-        w.settle(&due[0]);
-        assert_eq!(w.due(), [], "it rests until somebody asks again");
-        let again = w.case.again(&w.package);
-        assert_eq!(again, [name::<StepId>("bills")]);
-        w.apply(Body::ResumeCase(ResumeCase { case: w.case.id, again, reason: Commitment([0; 32]) }), "");
-        assert_eq!(w.due(), [Due::Call(name("bills"))]);
-
-        let mut w = World::registered();
-        w.act("gas", None);
-        w.act("power", Some("silence"));
-        w.now += 120_000;
-        let due = w.due();
-        assert_eq!(due, settles(CaseOutcome::NeedsHuman, "power", NO_ANSWER));
-        w.settle(&due[0]);
-        assert!(w.case.again(&w.package).is_empty(), "what may have been done is not requested twice");
-        assert!(!w.case.may_resume(&w.package) && !w.case.may_refuse(&w.package));
-        w.report(w.case.actions[&name("power")].id, None);
-        assert_eq!(w.due(), [Due::Resume(name("power"))]);
-        // a clerk's resumption that names what is done by now forgets nothing of it
-        let mut raced = w.case.clone();
-        let resume = ResumeCase { case: raced.id, again: vec![name("power")], reason: Commitment([0; 32]) };
-        raced.apply(&World::event(99, w.now + 1, Body::ResumeCase(resume)), &w.package, "");
-        assert_eq!(raced.due(&w.package, w.now + 1), settles(CaseOutcome::Closed, "transfer", "all_done"));
-        w.apply(
-            Body::ResumeCase(ResumeCase { case: w.case.id, again: vec![], reason: Commitment([0; 32]) }),
-            "",
-        );
-        assert_eq!(w.due(), settles(CaseOutcome::Closed, "transfer", "all_done"));
-    }
-
-    #[test]
-    fn a_parked_case_checks_again_only_what_its_rule_read_and_ends_when_nobody_comes_back() {
-        let mut w = World::new();
-        w.ask(0);
-        w.answered("no");
-        assert_eq!(w.due(), [Due::Decide(name("review"))]);
-        w.decide(false, "arrears");
-        let due = w.due();
-        assert_eq!(due, settles(CaseOutcome::Parked, "review", "arrears"));
-        w.settle(&due[0]);
-        let mut forgotten = w.case.clone();
-        let again = w.case.again(&w.package);
-        assert_eq!(again, ["bills", "review"].map(name::<StepId>));
-        w.apply(Body::ResumeCase(ResumeCase { case: w.case.id, again, reason: Commitment([0; 32]) }), "");
-        assert_eq!(w.due(), [Due::Call(name("bills"))]);
-        assert!(w.case.value("bills.settled").is_none() && w.case.commitments.is_empty());
-        w.ask(1);
-        w.answered("yes");
-        assert_eq!(w.case.earlier.calls.len(), 1, "the first call stays on record");
-        assert_eq!(w.due(), [Due::Decide(name("review"))]);
-        w.decide(true, "pass");
-        assert_eq!(w.due(), [Due::Act(name("transfer"))]);
-        assert_eq!(w.case.earlier.decisions.len(), 1);
-
-        let later = forgotten.settled.as_ref().unwrap().at_ms + PARKED_FOR_MS + 1;
-        assert_eq!(
-            forgotten.due(&w.package, later),
-            settles(CaseOutcome::Withdrawn, "review", "not_resumed_in_time")
-        );
-        forgotten.settled = None;
-        assert_eq!(forgotten.due(&w.package, later), settles(CaseOutcome::Parked, "review", "arrears"));
-    }
-}
+#[path = "case_tests.rs"]
+mod tests;

@@ -1,6 +1,7 @@
 //! The handler's part that somebody asks for: cases are opened, signed, confirmed, resumed and refused.
 
 use crate::{
+    case::PASSED_OVER,
     package::Package,
     run::{Flow, FlowError},
     view::local_minute,
@@ -60,6 +61,9 @@ pub enum CaseError {
         /// What is wrong.
         message: String,
     },
+    /// A condition of the matter does not hold; what the package says of it.
+    #[error("{} / {}", .0.zh, .0.en)]
+    NotEligible(Text),
     /// The ledger refused.
     #[error("the ledger refused: {}", .0.code())]
     Refused(Refusal),
@@ -71,42 +75,82 @@ pub enum CaseError {
     Vault(#[from] crate::VaultError),
 }
 
+/// The longest value of a form, in characters.
+const VALUE_CHARS_MAX: usize = 128;
+
+impl Person {
+    /// As a package refers to them.
+    fn values(&self) -> BTreeMap<String, String> {
+        [("id".to_owned(), self.id.clone()), ("name".to_owned(), self.name.clone())].into()
+    }
+}
+
+fn texts(form: &BTreeMap<FieldId, String>) -> BTreeMap<String, String> {
+    form.iter().map(|(name, value)| (name.to_string(), value.clone())).collect()
+}
+
+/// The people of an application, in the order of the package's roles.
+fn people_of(
+    package: &Package,
+    given: &BTreeMap<RoleId, Person>,
+) -> Result<Vec<(RoleId, Person)>, CaseError> {
+    let invalid = |role: &RoleId, message: &str| CaseError::Invalid {
+        field: role.to_string(),
+        message: message.into(),
+    };
+    if let Some(other) = given.keys().find(|id| !package.parties.iter().any(|r| &r.id == *id)) {
+        return Err(invalid(other, "the matter has no such party"));
+    }
+    let mut people = Vec::new();
+    for role in &package.parties {
+        let Some(person) = given.get(&role.id) else {
+            if role.optional {
+                continue;
+            }
+            return Err(invalid(&role.id, "it is missing"));
+        };
+        let id = identifier::resident(&person.id).map_err(|e| invalid(&role.id, &e.to_string()))?;
+        let name = person.name.trim().to_owned();
+        if name.is_empty() || name.chars().count() > 64 || name.chars().any(char::is_control) {
+            return Err(invalid(&role.id, "the name is missing or longer than 64 characters"));
+        }
+        // the same person twice in one role would sign twice for one share of a thing
+        let same_role = |other: &RoleId| {
+            let of = |id: &RoleId| package.parties.iter().find(|p| &p.id == id).and_then(|p| p.of.clone());
+            of(other).is_some() && of(other) == of(&role.id)
+        };
+        if people.iter().any(|(other, p): &(RoleId, Person)| p.id == id && same_role(other)) {
+            return Err(invalid(&role.id, "the same person stands in this role already"));
+        }
+        people.push((role.id.clone(), Person { id, name }));
+    }
+    Ok(people)
+}
+
 impl<S: Source> Flow<S> {
     /// Opens a case. The same application while one is open is refused as [`Refusal::Duplicate`].
     pub async fn open_case(&self, new: NewCase) -> Result<CaseId, CaseError> {
-        let package = self.newest_package(&new.matter)?;
-        let mut form = BTreeMap::new();
-        for field in &package.form {
-            let invalid =
-                |message: &str| CaseError::Invalid { field: field.id.to_string(), message: message.into() };
-            let value = new.form.get(&field.id).map(|v| v.trim()).filter(|v| !v.is_empty());
-            let value = value.ok_or_else(|| invalid("it is missing"))?;
-            let value = match field.element.as_str() {
-                "unit.code" => identifier::unit(value).map_err(|e| invalid(&e.to_string()))?,
-                _ if value.chars().count() > 128 => return Err(invalid("it is longer than 128 characters")),
-                _ => value.to_owned(),
-            };
-            form.insert(field.id.clone(), value);
+        let package = self.package(&new.matter).ok_or(CaseError::Unknown("matter"))?;
+        if !self.is_published(&package) {
+            return Err(CaseError::Unknown("matter"));
+        }
+        let form = self.form_of(&package, &new.form)?;
+        let people = people_of(&package, &new.parties)?;
+        let mut values = BTreeMap::from([("form".to_owned(), texts(&form))]);
+        values.extend(people.iter().map(|(role, person)| (role.to_string(), person.values())));
+        let now = self.host.now_ms();
+        for condition in &package.eligibility {
+            if !crate::case::holds(&package, &condition.when, &values, now).unwrap_or(false) {
+                return Err(CaseError::NotEligible(condition.says.clone()));
+            }
         }
         let mut kept = BTreeMap::new();
         let mut parties = Vec::new();
-        for role in &package.parties {
-            let invalid =
-                |message: &str| CaseError::Invalid { field: role.id.to_string(), message: message.into() };
-            let person = new.parties.get(&role.id).ok_or_else(|| invalid("it is missing"))?;
-            let id = identifier::resident(&person.id).map_err(|e| invalid(&e.to_string()))?;
-            let name = person.name.trim().to_owned();
-            if name.is_empty() || name.chars().count() > 64 {
-                return Err(invalid("the name is missing or longer than 64 characters"));
-            }
-            let opening = Opening::fresh("party", id.clone());
+        for (role, person) in people {
+            let opening = Opening::fresh("party", person.id.clone());
             let pseudonym = Pseudonym(crypto::random());
-            parties.push(Party {
-                role: role.id.clone(),
-                pseudonym,
-                subject: opening.commitment(self.suite()),
-            });
-            kept.insert(role.id.clone(), (Person { id, name }, opening));
+            parties.push(Party { role: role.clone(), pseudonym, subject: opening.commitment(self.suite()) });
+            kept.insert(role, (person, opening));
         }
         let same: Vec<_> = package.same.iter().map(|f| form.get(f).cloned().unwrap_or_default()).collect();
         let tag = crypto::keyed_hash(
@@ -127,6 +171,44 @@ impl<S: Source> Flow<S> {
         }
         self.caught_up(event.height).await;
         Ok(case)
+    }
+
+    /// What was filled in, each value as its data element has it.
+    fn form_of(
+        &self,
+        package: &Package,
+        given: &BTreeMap<FieldId, String>,
+    ) -> Result<BTreeMap<FieldId, String>, CaseError> {
+        let invalid = |field: &FieldId, message: &str| CaseError::Invalid {
+            field: field.to_string(),
+            message: message.into(),
+        };
+        if let Some(other) = given.keys().find(|id| !package.form.iter().any(|f| &f.id == *id)) {
+            return Err(invalid(other, "the matter has no such field"));
+        }
+        let mut form = BTreeMap::new();
+        for field in &package.form {
+            let value = given.get(&field.id).map(|v| v.trim()).filter(|v| !v.is_empty());
+            let Some(value) = value else {
+                if field.optional {
+                    continue;
+                }
+                return Err(invalid(&field.id, "it is missing"));
+            };
+            if value.chars().count() > VALUE_CHARS_MAX || value.chars().any(char::is_control) {
+                return Err(invalid(
+                    &field.id,
+                    "it is longer than 128 characters, or holds control characters",
+                ));
+            }
+            let chosen = |c: &crate::package::Choice| c.id.as_str() == value;
+            if !field.choices.is_empty() && !field.choices.iter().any(chosen) {
+                return Err(invalid(&field.id, "it is none of the values to choose from"));
+            }
+            let value = self.gateway.standard().value(&field.element, value);
+            form.insert(field.id.clone(), value.map_err(|message| invalid(&field.id, &message))?);
+        }
+        Ok(form)
     }
 
     /// Records that a terminal identified a party; the key in the assertion is the one they will sign with.
@@ -160,7 +242,7 @@ impl<S: Source> Flow<S> {
         let package = self.packages.get(&case.matter).ok_or(CaseError::Unknown("matter"))?;
         let party = case.parties.iter().find(|p| &p.role == role).ok_or(CaseError::Unknown("role"))?;
         let named = package.parties.iter().find(|p| &p.id == role).ok_or(CaseError::Unknown("role"))?;
-        let items = package.consent_items(role);
+        let items = case.consent_items(&package, role);
         let (_, roster) = self.chain.roster();
         let resources: Option<Vec<_>> = items.iter().map(|item| self.catalogue.get(&item.resource)).collect();
         let resources = resources.ok_or(CaseError::Unknown("resource"))?;
@@ -253,10 +335,10 @@ impl<S: Source> Flow<S> {
             let state = self.lock();
             let case = state.cases.get(&id).ok_or(CaseError::Unknown("case"))?;
             let package = self.packages.get(&case.matter).ok_or(CaseError::Unknown("matter"))?;
-            if !case.may_resume(package) {
+            if !case.may_resume(&package) {
                 return Err(CaseError::Refused(Refusal::WrongState));
             }
-            case.again(package)
+            case.again(&package)
         };
         let event = self.resume(id, again, &format!("{who}: {reason}")).await?;
         match event.outcome {
@@ -289,7 +371,7 @@ impl<S: Source> Flow<S> {
             let state = self.lock();
             let case = state.cases.get(&id).ok_or(CaseError::Unknown("case"))?;
             let package = self.packages.get(&case.matter).ok_or(CaseError::Unknown("matter"))?;
-            if !case.may_refuse(package) {
+            if !case.may_refuse(&package) {
                 return Err(CaseError::Refused(Refusal::WrongState));
             }
             let resting = case.settled.as_ref().filter(|s| !s.outcome.is_final());
@@ -318,6 +400,44 @@ impl<S: Source> Flow<S> {
         self.accepted(Body::SettleCase(settle)).await.map(drop)
     }
 
+    /// An officer who looked into why a case rests lets it pass the rule it rests on, where the package allows that; the other rules
+    /// of the decision are looked at again. Who and why stay in the vault.
+    pub async fn pass_case(&self, id: CaseId, officer: &str, reason: &str) -> Result<(), CaseError> {
+        let (step, result, inputs) = {
+            let state = self.lock();
+            let case = state.cases.get(&id).ok_or(CaseError::Unknown("case"))?;
+            let package = self.packages.get(&case.matter).ok_or(CaseError::Unknown("matter"))?;
+            let rule = case.may_pass(&package).ok_or(CaseError::Refused(Refusal::WrongState))?;
+            let settled = case.settled.as_ref().ok_or(CaseError::Unknown("case that rests"))?;
+            let inputs = case.commitments.iter().map(|(_, c)| *c).collect();
+            (settled.step.clone(), rule.result.clone(), inputs)
+        };
+        let opening = Opening::fresh("officer", officer);
+        let confirmed = opening.commitment(self.suite());
+        self.vault.put(&format!("case/{id}/officer/{confirmed}"), &encode(&opening)).await?;
+        self.vault.put(&format!("case/{id}/passed/{step}/{result}"), reason.as_bytes()).await?;
+        let decide = Decide {
+            case: id,
+            step: step.clone(),
+            rule: crypto::hash(self.suite(), "tongban/rule/1", &[b"an officer's own decision"]),
+            inputs,
+            passed: true,
+            reason: self.committed(id, &format!("{PASSED_OVER}{result}")).await?,
+            adverse: false,
+            confirmed_by: Some(confirmed),
+        };
+        self.accepted(Body::Decide(decide)).await?;
+        let event = self.resume(id, vec![step], &format!("{officer}: {reason}")).await?;
+        match event.outcome {
+            Outcome::Accepted(_) => {
+                self.caught_up(event.height).await;
+                self.work_as_handler();
+                Ok(())
+            }
+            Outcome::Refused(refusal) => Err(CaseError::Refused(refusal)),
+        }
+    }
+
     /// What an officer wrote to the applicant when they refused the case.
     pub async fn note(&self, id: CaseId) -> Option<String> {
         let note = self.vault.get(&format!("case/{id}/note")).await.ok().flatten()?;
@@ -340,15 +460,6 @@ impl<S: Source> Flow<S> {
         self.followed.reached(height).await;
     }
 
-    fn newest_package(&self, matter: &MatterId) -> Result<&Package, CaseError> {
-        self.packages
-            .iter()
-            .filter(|((id, _), _)| id == matter)
-            .map(|(_, p)| p)
-            .next_back()
-            .ok_or(CaseError::Unknown("matter"))
-    }
-
     /// The form and names of a case, as values its package can refer to.
     pub(crate) async fn case_values(
         &self,
@@ -360,10 +471,9 @@ impl<S: Source> Flow<S> {
         let kept: Kept =
             serde_json::from_slice(&kept).map_err(|_| crate::VaultError("a kept form is damaged".into()))?;
         let mut values = BTreeMap::new();
-        values.insert("form".to_string(), kept.form.into_iter().map(|(k, v)| (k.to_string(), v)).collect());
+        values.insert("form".to_string(), texts(&kept.form));
         for (role, (person, _)) in kept.parties {
-            let person = [("id".to_string(), person.id), ("name".to_string(), person.name)].into();
-            values.insert(role.to_string(), person);
+            values.insert(role.to_string(), person.values());
         }
         Ok(values)
     }

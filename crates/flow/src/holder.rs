@@ -364,19 +364,31 @@ impl<S: Source> Flow<S> {
     fn spawn_result(&self, id: ActionId) {
         let flow = self.clone();
         self.host.spawn(async move {
-            let sent = async {
-                let record: ActionRecord = flow.record(Key::Action(id)).await?;
-                let case: CaseRecord = flow.record(Key::Case(record.case)).await?;
-                let Some(result) = flow.vault.get(&format!("result/{id}")).await? else { return Ok(()) };
-                let to = flow.member(&case.handler)?;
-                let sealed = crypto::seal(&to.seal_key, &result_context(id, &case.handler), &result)?;
-                flow.post(&case.handler, &Message::Result { action: id, sealed });
-                Ok::<_, FlowError>(())
-            };
-            if let Err(e) = sent.await {
+            if let Err(e) = flow.send_result(id).await {
                 warn!(action = %id.short(), error = %e, "an action's result could not be sent");
             }
         });
+    }
+
+    /// Sends what an action returned to the case's handler.
+    async fn send_result(&self, id: ActionId) -> Result<(), FlowError> {
+        let record: ActionRecord = self.record(Key::Action(id)).await?;
+        let case: CaseRecord = self.record(Key::Case(record.case)).await?;
+        let Some(result) = self.vault.get(&format!("result/{id}")).await? else { return Ok(()) };
+        let to = self.member(&case.handler)?;
+        let sealed = crypto::seal(&to.seal_key, &result_context(id, &case.handler), &result)?;
+        self.post(&case.handler, &Message::Result { action: id, sealed });
+        Ok(())
+    }
+
+    /// Sends it again to the handler that lacks it, and to nobody else; only once the report is final.
+    pub(crate) async fn result_again(&self, from: DepartmentId, id: ActionId) -> Result<(), FlowError> {
+        let Some(record) = self.chain.record::<ActionRecord>(&Key::Action(id)).await? else { return Ok(()) };
+        let case: CaseRecord = self.record(Key::Case(record.case)).await?;
+        if record.performer == self.me && record.state == ActionState::Done && case.handler == from {
+            self.send_result(id).await?;
+        }
+        Ok(())
     }
 
     /// Records silence: answers whose confirmation deadline has passed.

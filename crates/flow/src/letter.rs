@@ -18,6 +18,8 @@ pub(crate) enum Message {
     Task { action: ActionId, sealed: Vec<u8> },
     /// Performer to handler: what the action returned, sealed.
     Result { action: ActionId, sealed: Vec<u8> },
+    /// Handler to performer: what the action returned has not come; send it again.
+    FetchResult { action: ActionId },
 }
 
 /// What a sealed request holds: about whom, with which parameters, and the openings that bind it to the ledger.
@@ -67,6 +69,11 @@ pub(crate) struct ActionResult {
 }
 
 impl ActionResult {
+    /// The values by name.
+    pub(crate) fn into_values(self) -> BTreeMap<String, String> {
+        self.values.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
+    }
+
     /// The commitment to the result.
     pub(crate) fn commitment(&self, suite: Suite) -> Commitment {
         crypto::commit(suite, &self.salt, "result", &model::encode(&self.values))

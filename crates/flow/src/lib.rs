@@ -5,13 +5,17 @@
 
 pub mod case;
 mod catalogue;
+pub mod graph;
 mod handler;
 mod holder;
 mod letter;
+pub mod lint;
 mod package;
 mod receipts;
 mod run;
+pub mod scenario;
 mod sharing;
+pub mod simulate;
 mod statement;
 mod steps;
 mod vault;
@@ -20,7 +24,8 @@ mod view;
 pub use catalogue::Catalogue;
 pub use handler::{CaseError, NewCase, Person};
 pub use letter::check_letter_bytes;
-pub use package::{Basis, Package, PackageError, Step, StepKind};
+pub use lint::lint;
+pub use package::{Basis, FormField, Package, PackageError, PartyRole, Rule, Step, StepKind};
 pub use receipts::receipt_name;
 pub use run::{Flow, Settings};
 pub use sharing::HeldAnswers;

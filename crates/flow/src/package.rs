@@ -1,14 +1,33 @@
 //! Matter packages: a service as a folder of declared files.
 
 use model::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::Path,
+    sync::{Arc, RwLock},
 };
 
+/// The references of a text like `form.unit` or `one.name | other.name`, each as (group, name).
+pub(crate) fn alternatives(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.split('|').filter_map(|one| one.trim().split_once('.'))
+}
+
+/// How many of one role a case may have.
+pub(crate) const REPEAT_MAX: u8 = 9;
+
+/// The k-th of a repeated name: `founder`, `founder_2`.
+fn numbered<T: Clone + std::fmt::Display + std::str::FromStr>(id: &T, k: u8) -> T {
+    if k == 1 {
+        return id.clone();
+    }
+    // a name too long for its number stays as it is, and is found out as one that stands twice
+    format!("{id}_{k}").parse().unwrap_or_else(|_| id.clone())
+}
+
 /// A matter package, format 1.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Package {
     /// The format: 1.
@@ -19,42 +38,126 @@ pub struct Package {
     pub version: u32,
     /// What people call it.
     pub title: Text,
+    /// What it does for whom, in a sentence or two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Text>,
     /// The department that handles its cases.
     pub handler: DepartmentId,
+    /// What must hold of the form and the parties for an application to be taken, in CEL.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub eligibility: Vec<Eligibility>,
     /// The parties' roles.
-    pub parties: Vec<Named>,
+    pub parties: Vec<PartyRole>,
     /// What the applicant fills in.
     pub form: Vec<FormField>,
     /// The form fields that make two applications the same.
     pub same: Vec<FieldId>,
+    /// What it costs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fees: Vec<Fee>,
+    /// What the applicant has in the end, as the departments returned it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<Output>,
+    /// The statutes its calls rest on, by the name steps refer to them with; the holders approve each beforehand.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bases: BTreeMap<ApprovalId, Text>,
+    /// How a refusal can be appealed, where the rule that refuses says nothing of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub appeal: Option<Text>,
     /// The graph.
     pub steps: Vec<Step>,
+    /// The file's text: what is published is named by it, whatever a later program reads out of it.
+    #[serde(skip)]
+    pub text: String,
+}
+
+/// A condition of an application.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Eligibility {
+    /// The condition, in CEL over `form` and the parties: `legal.age >= 18`.
+    pub when: String,
+    /// What the applicant is told where it does not hold.
+    pub says: Text,
 }
 
 /// A role and its title.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Named {
+pub struct PartyRole {
     /// The role.
     pub id: RoleId,
     /// What people call it.
     pub title: Text,
+    /// Whether a case may do without; steps about a party that is not there are skipped.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub optional: bool,
+    /// How many there may be, at most nine: `founder`, `founder_2`, `founder_3`. Every step about the role is there for each of
+    /// them; rules see such a step, and the role, as a list of those that are there.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub repeat: u8,
+    /// The role of the file this is one of, where it is repeated.
+    #[serde(skip)]
+    pub of: Option<RoleId>,
 }
 
 /// A field of the form.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FormField {
     /// Its name.
     pub id: FieldId,
-    /// Its data element.
+    /// Its data element: says what its values are.
     pub element: FieldId,
+    /// What people call it.
+    pub title: Text,
+    /// Whether it may be left out.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub optional: bool,
+    /// The values to choose from, where only these are taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<Choice>,
+    /// A word of help.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<Text>,
+}
+
+/// A value to choose.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Choice {
+    /// The value.
+    pub id: FieldId,
     /// What people call it.
     pub title: Text,
 }
 
+/// What something costs.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Fee {
+    /// What it is for.
+    pub title: Text,
+    /// How much, in fen; 0: nothing.
+    pub fen: u64,
+    /// Who is paid.
+    pub payee: DepartmentId,
+    /// The rule it is charged under.
+    pub basis: Text,
+}
+
+/// A value the applicant has in the end.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// What people call it.
+    pub title: Text,
+    /// Which: `licence.credit_code`.
+    pub from: String,
+}
+
 /// A step of the graph.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
     /// Its name.
@@ -66,6 +169,9 @@ pub struct Step {
     pub after: Vec<StepId>,
     /// What it is.
     pub kind: StepKind,
+    /// Where this is false, the step is skipped; CEL over what is known when the steps before it are done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only_if: Option<String>,
     /// The party concerned (identify, sign, call).
     #[serde(default)]
     pub party: Option<RoleId>,
@@ -87,7 +193,7 @@ pub struct Step {
     /// What it is for (call).
     #[serde(default)]
     pub purpose: Option<Text>,
-    /// Named references: `form.unit`, `seller.name`, `deed.deed_no`.
+    /// Named references: `form.unit`, `seller.name`, `deed.deed_no`; of several with `|` between them, the first that is there.
     #[serde(default)]
     pub parameters: BTreeMap<FieldId, String>,
     /// The rules of a decision; the first that holds decides, none means pass.
@@ -105,10 +211,17 @@ pub struct Step {
     /// How many hours the holder or performer has (call, act); three days where it is not said.
     #[serde(default)]
     pub within_hours: Option<u32>,
+    /// The step of the file this is one of, where its party is repeated.
+    #[serde(skip)]
+    pub of: Option<StepId>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What a step is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StepKind {
     /// Establish who a party is.
@@ -137,7 +250,7 @@ impl StepKind {
 }
 
 /// Why a call is lawful, as packages write it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Basis {
     /// The party's consent.
@@ -149,7 +262,7 @@ pub enum Basis {
 }
 
 /// A rule of a decision, in CEL over what was opened: `seizure.seized != "no"`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// The condition.
@@ -160,6 +273,12 @@ pub struct Rule {
     pub outcome: CaseOutcome,
     /// The legal ground, as people read it.
     pub ground: Text,
+    /// Whether an officer who looked into it may let the case pass this rule, with a reason.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub may_pass: bool,
+    /// How it can be appealed, where it is not as the package says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub appeal: Option<Text>,
 }
 
 /// Why a package cannot be used.
@@ -173,6 +292,11 @@ pub struct PackageError {
 }
 
 impl Package {
+    /// The JSON Schema of a package file (draft 2020-12), for editors.
+    pub fn schema() -> serde_json::Value {
+        schemars::schema_for!(Self).to_value()
+    }
+
     /// Reads `matter.yaml` of a package folder.
     pub fn read(dir: &Path) -> Result<Self, PackageError> {
         let path = dir.join("matter.yaml");
@@ -182,72 +306,107 @@ impl Package {
         Self::parse(&file, &text)
     }
 
-    /// Reads a package's text and checks what the engine relies on.
+    /// Reads a package's text and checks what the engine relies on: nothing of it may be an error to [`crate::lint()`].
     pub fn parse(file: &str, text: &str) -> Result<Self, PackageError> {
-        let wrong = |message: String| PackageError { file: file.to_owned(), message };
-        let package: Self = serde_saphyr::from_str(text).map_err(|e| wrong(e.to_string()))?;
-        package.check().map_err(wrong)?;
-        Ok(package)
+        let (package, problems) = crate::lint::lint(file, text, None);
+        match problems.into_iter().find(|p| p.severity == crate::lint::Severity::Error) {
+            Some(problem) => {
+                let message = format!("line {}: {}", problem.line, problem.message);
+                Err(PackageError { file: file.to_owned(), message })
+            }
+            None => package.ok_or_else(|| PackageError { file: file.to_owned(), message: "empty".into() }),
+        }
     }
 
-    fn check(&self) -> Result<(), String> {
-        if self.format != 1 {
-            return Err(format!("format {} is not supported; this program reads format 1", self.format));
-        }
-        let mut known = BTreeSet::new();
-        for step in &self.steps {
-            for before in &step.after {
-                if !known.contains(before) {
-                    return Err(format!(
-                        "step {}: `after` names {before}, which is no earlier step",
-                        step.id
-                    ));
+    /// Gives every repeated role and each of its steps their copies: `founder`, `founder_2`, …
+    pub(crate) fn expand(&mut self) {
+        let counts: BTreeMap<RoleId, u8> = self.parties.iter().map(|p| (p.id.clone(), p.repeat)).collect();
+        let count = |step: &Step| step.party.as_ref().and_then(|r| counts.get(r)).map_or(1, |n| (*n).max(1));
+        let copies: BTreeMap<StepId, (Option<RoleId>, u8)> =
+            self.steps.iter().map(|s| (s.id.clone(), (s.party.clone(), count(s)))).collect();
+        let mut parties = Vec::new();
+        for party in std::mem::take(&mut self.parties) {
+            let several = party.repeat > 1;
+            for k in 1..=party.repeat.max(1) {
+                let mut copy = party.clone();
+                copy.id = numbered(&party.id, k);
+                copy.optional |= k > 1;
+                copy.of = several.then(|| party.id.clone());
+                if k > 1 {
+                    copy.title.zh = format!("{}（{k}）", party.title.zh);
+                    copy.title.en = format!("{} {k}", party.title.en);
                 }
+                parties.push(copy);
             }
-            if !known.insert(&step.id) {
-                return Err(format!("step {} stands twice", step.id));
-            }
-            let complete = match step.kind {
-                StepKind::Identify | StepKind::Sign => step.party.is_some(),
-                StepKind::Call => {
-                    step.party.is_some()
-                        && step.holder.is_some()
-                        && step.resource.is_some()
-                        && step.what.is_some()
-                        && step.basis.is_some()
-                        && step.purpose.is_some()
+        }
+        let mut steps = Vec::new();
+        for step in std::mem::take(&mut self.steps) {
+            let several = count(&step) > 1;
+            for k in 1..=count(&step) {
+                let mut copy = step.clone();
+                copy.id = numbered(&step.id, k);
+                copy.of = several.then(|| step.id.clone());
+                let ours = step.party.as_ref().filter(|_| several);
+                copy.party = step.party.as_ref().map(|r| numbered(r, if several { k } else { 1 }));
+                let of_copy = |reference: &String| {
+                    let one = |(group, name): (&str, &str)| match ours {
+                        Some(role) if group == role.as_str() => format!("{}.{name}", numbered(role, k)),
+                        _ => format!("{group}.{name}"),
+                    };
+                    alternatives(reference).map(one).collect::<Vec<_>>().join(" | ")
+                };
+                copy.subject = step.subject.as_ref().map(of_copy);
+                copy.parameters =
+                    step.parameters.iter().map(|(n, from)| (n.clone(), of_copy(from))).collect();
+                copy.after = step
+                    .after
+                    .iter()
+                    .flat_map(|before| match copies.get(before) {
+                        Some((role, _)) if several && role.as_ref() == ours => vec![numbered(before, k)],
+                        Some((_, n)) => (1..=*n).map(|i| numbered(before, i)).collect(),
+                        None => vec![before.clone()],
+                    })
+                    .collect();
+                if k > 1 {
+                    copy.title.zh = format!("{}（{k}）", step.title.zh);
+                    copy.title.en = format!("{} ({k})", step.title.en);
                 }
-                StepKind::Decide => !step.rules.is_empty(),
-                StepKind::Act => step.performer.is_some() && step.operation.is_some(),
-            };
-            if !complete {
-                return Err(format!(
-                    "step {}: a {} step lacks a field it needs",
-                    step.id,
-                    step.kind.as_str()
-                ));
-            }
-            if let Some(role) = &step.party
-                && !self.parties.iter().any(|p| &p.id == role)
-            {
-                return Err(format!("step {}: there is no party {role}", step.id));
-            }
-            for rule in &step.rules {
-                cel::Program::compile(&rule.when)
-                    .map_err(|e| format!("step {}: rule {}: {e}", step.id, rule.result))?;
+                steps.push(copy);
             }
         }
-        if self.steps.iter().filter(|s| s.pivot).count() != 1 {
-            return Err("a matter has exactly one pivot".into());
-        }
-        Ok(())
+        (self.parties, self.steps) = (parties, steps);
+    }
+
+    /// The step no case goes back after; the package was checked to have it.
+    pub fn pivot(&self) -> &Step {
+        self.steps.iter().find(|s| s.pivot).expect("a checked package has a pivot")
+    }
+
+    /// Whether a condition can be told from the application alone: the form and the parties.
+    pub(crate) fn is_known_from_start(&self, when: &str) -> bool {
+        let given = |name: &String| {
+            let role = |p: &PartyRole| p.of.as_ref().unwrap_or(&p.id).as_str() == name;
+            name == "form" || self.parties.iter().any(role)
+        };
+        Self::names_read(when).iter().all(given)
+    }
+
+    /// What a rule reads, in CEL's own words: the names before the first dot.
+    pub(crate) fn names_read(text: &str) -> Vec<String> {
+        let Ok(program) = cel::Program::compile(text) else { return Vec::new() };
+        program.references().variables().into_iter().map(str::to_owned).collect()
+    }
+
+    /// How a refusal by a rule can be appealed.
+    pub fn appeal<'a>(&'a self, rule: &'a Rule) -> Option<&'a Text> {
+        rule.appeal.as_ref().or(self.appeal.as_ref())
     }
 
     /// The call steps whose answers a rule reads.
     pub fn calls_read_by(&self, rule: &Rule) -> Vec<StepId> {
-        let Ok(program) = cel::Program::compile(&rule.when) else { return Vec::new() };
-        let references = program.references();
-        let read = |s: &&Step| s.kind == StepKind::Call && references.has_variable(s.id.as_str());
+        let names = Self::names_read(&rule.when);
+        let named = |s: &Step| names.iter().any(|n| n == s.of.as_ref().unwrap_or(&s.id).as_str());
+        let read = |s: &&Step| s.kind == StepKind::Call && named(s);
         self.steps.iter().filter(read).map(|s| s.id.clone()).collect()
     }
 
@@ -256,10 +415,9 @@ impl Package {
         self.steps.iter().find(|s| &s.id == id)
     }
 
-    /// The hash that names this package on the ledger.
+    /// The hash that names this package on the ledger: of the file, byte for byte.
     pub fn hash(&self, suite: Suite) -> Digest {
-        let canonical = serde_json::to_vec(self).expect("a package can be written as JSON");
-        crypto::hash(suite, "tongban/package/1", &[&canonical])
+        crypto::hash(suite, "tongban/package/1", &[self.text.as_bytes()])
     }
 
     /// The command that publishes it on a ledger of a suite.
@@ -299,21 +457,26 @@ impl Package {
             purpose: step.purpose.clone().expect(complete),
         }
     }
+}
 
-    /// What a party is asked to consent to.
-    pub fn consent_items(&self, role: &RoleId) -> Vec<ConsentItem> {
-        self.steps
-            .iter()
-            .filter(|s| s.kind == StepKind::Call && s.party.as_ref() == Some(role))
-            .filter(|s| matches!(s.basis, Some(Basis::Consent)))
-            .map(|s| self.need(s))
-            .map(|n| ConsentItem {
-                step: n.step,
-                recipient: n.recipient,
-                holder: n.holder,
-                resource: n.resource,
-                what: n.what,
-            })
-            .collect()
+/// The packages a node handles: a case runs the version it started with, so none is ever dropped.
+#[derive(Default)]
+pub(crate) struct Packages(RwLock<BTreeMap<(MatterId, u32), Arc<Package>>>);
+
+impl Packages {
+    pub(crate) fn put(&self, package: Package) {
+        let mut all = self.0.write().expect("no holder of this lock panics");
+        all.insert((package.id.clone(), package.version), Arc::new(package));
+    }
+
+    pub(crate) fn get(&self, matter: &(MatterId, u32)) -> Option<Arc<Package>> {
+        self.0.read().expect("no holder of this lock panics").get(matter).cloned()
+    }
+
+    /// The newest version of every matter, by name.
+    pub(crate) fn newest(&self) -> Vec<Arc<Package>> {
+        let all = self.0.read().expect("no holder of this lock panics");
+        let newest: BTreeMap<_, _> = all.iter().map(|((id, _), package)| (id, package)).collect();
+        newest.into_values().cloned().collect()
     }
 }

@@ -54,8 +54,8 @@ impl<S: Source> Flow<S> {
         let state = self.lock();
         let Some(case) = state.cases.get(&id) else { return Vec::new() };
         let Some(package) = self.packages.get(&case.matter) else { return Vec::new() };
-        let Some(matter) = state.published.matters.get(&case.matter).copied() else { return Vec::new() };
-        plan(case, package, matter)
+        let Some((matter, _)) = state.published.matters.get(&case.matter).copied() else { return Vec::new() };
+        plan(case, &package, matter)
     }
 }
 

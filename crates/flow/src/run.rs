@@ -5,7 +5,7 @@ use crate::{
     catalogue::Catalogue,
     holder::Holder,
     letter::Message,
-    package::Package,
+    package::{Package, Packages},
     sharing::Known,
     statement::{Answers, Withholding},
     vault::{Vault, VaultError},
@@ -53,7 +53,7 @@ pub struct Settings<S> {
 /// What the ledger published, by name: the command that published it last.
 #[derive(Default)]
 pub(crate) struct Published {
-    pub(crate) matters: BTreeMap<(MatterId, u32), CommandId>,
+    pub(crate) matters: BTreeMap<(MatterId, u32), (CommandId, Digest)>,
     pub(crate) approvals: BTreeMap<(DepartmentId, ApprovalId), CommandId>,
 }
 
@@ -104,7 +104,7 @@ pub struct Flow<S: Source> {
     pub(crate) keys: Keys,
     pub(crate) vault: Arc<dyn Vault>,
     pub(crate) gateway: Arc<Gateway<S>>,
-    pub(crate) packages: Arc<BTreeMap<(MatterId, u32), Package>>,
+    pub(crate) packages: Arc<Packages>,
     pub(crate) catalogue: Catalogue,
     pub(crate) state: Arc<Mutex<State>>,
     pub(crate) holder: Arc<Mutex<Holder>>,
@@ -147,7 +147,8 @@ impl<S: Source> Clone for Flow<S> {
 impl<S: Source> Flow<S> {
     /// Starts following the ledger, until the chain stops.
     pub fn start(settings: Settings<S>) -> Self {
-        let packages = settings.packages.into_iter().map(|p| ((p.id.clone(), p.version), p)).collect();
+        let packages = Packages::default();
+        settings.packages.into_iter().for_each(|p| packages.put(p));
         let flow = Self {
             host: settings.chain.host().clone(),
             chain: settings.chain,
@@ -270,6 +271,7 @@ impl<S: Source> Flow<S> {
             Message::Fetch { call } => self.release_again(from, call).await?,
             Message::Payload { call, sealed } => self.open_payload(call, sealed).await?,
             Message::Result { action, sealed } => self.take_result(action, sealed).await?,
+            Message::FetchResult { action } => self.result_again(from, action).await?,
         }
         Ok(())
     }
@@ -307,7 +309,7 @@ impl<S: Source> Flow<S> {
                     self.catalogue.put(event.id, r);
                 }
                 Body::PublishMatter(m) => {
-                    state.published.matters.insert((m.id.clone(), m.version), event.id);
+                    state.published.matters.insert((m.id.clone(), m.version), (event.id, m.package));
                 }
                 Body::ApproveBasis(a) => {
                     state.published.approvals.insert((signer.clone(), a.id.clone()), event.id);
@@ -339,6 +341,16 @@ impl<S: Source> Flow<S> {
             Body::Answer(c) => self.opened_before(c.call).await?,
             _ => None,
         };
+        let returned = match &event.command.command.body {
+            Body::ReportAction(c) if c.failure.is_none() => {
+                let step = self.lock().actions.get(&c.action).map(|(_, step)| step.clone());
+                match step {
+                    Some(step) => self.returned_before(id, &step).await?.map(|values| (step, values)),
+                    None => None,
+                }
+            }
+            _ => None,
+        };
         let reason = self.reason(event).await?;
         let mut state = self.lock();
         let State { cases, under_way, published, .. } = &mut *state;
@@ -354,12 +366,15 @@ impl<S: Source> Flow<S> {
         if matches!(event.command.command.body, Body::ResumeCase(_)) {
             under_way.retain(|(case, _)| *case != id);
         }
-        case.apply(event, package, &reason);
+        case.apply(event, &package, &reason);
         if let Body::Ask(ask) = &event.command.command.body {
-            published.stand_behind(&self.catalogue, case, package, &ask.step);
+            published.stand_behind(&self.catalogue, case, &package, &ask.step);
         }
         if let Body::ReportAction(report) = &event.command.command.body {
             self.spawn_early_result(report.action);
+        }
+        if let Some((step, values)) = returned {
+            case.returned_here(&step, values);
         }
         if let Some((step, values, commitments)) = reopened {
             case.opened_here(&step, values, commitments, event.time_ms);

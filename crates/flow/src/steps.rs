@@ -1,7 +1,7 @@
 //! The handler's part that nobody asks for: what is due in its cases is asked, decided, requested, opened and settled.
 
 use crate::{
-    case::{Case, Due, StepState},
+    case::{Case, Due, RULE_FAILED, StepState},
     letter::{
         ActionResult, Message, Payload, Request, Task, payload_context, request_context, result_context,
         sealed_hash,
@@ -36,7 +36,7 @@ impl<S: Source> Flow<S> {
             let now = self.host.now_ms();
             for case in cases.values().filter(|c| !c.is_over()) {
                 let Some(package) = self.packages.get(&case.matter) else { continue };
-                for item in case.due(package, now) {
+                for item in case.due(&package, now) {
                     let step = match &item {
                         Due::Call(step) | Due::Decide(step) | Due::Act(step) | Due::Resume(step) => {
                             step.clone()
@@ -104,11 +104,13 @@ impl<S: Source> Flow<S> {
         let state = self.lock();
         let case = state.cases.get(&id).ok_or(FlowError::Inconsistent("no such case"))?;
         let package = self.packages.get(&case.matter).ok_or(FlowError::Inconsistent("no such matter"))?;
-        Ok(read(case, package))
+        Ok(read(case, &package))
     }
 
-    fn parameters(case: &Case, step: &Step) -> Option<BTreeMap<FieldId, String>> {
-        step.parameters.iter().map(|(name, from)| Some((name.clone(), case.value(from)?.clone()))).collect()
+    /// The parameters of a step. What was left out of the form, or was not asked in this case, is left out here: whoever needs it
+    /// says so.
+    fn parameters(case: &Case, step: &Step) -> BTreeMap<FieldId, String> {
+        step.parameters.iter().filter_map(|(n, from)| Some((n.clone(), case.value(from)?.clone()))).collect()
     }
 
     async fn ask(&self, id: CaseId, step_id: &StepId) -> Result<(), FlowError> {
@@ -124,10 +126,10 @@ impl<S: Source> Flow<S> {
                 _ => None,
             };
             let attempt = case.calls.get(step_id).map_or(0, |c| c.attempt + 1);
-            Some((need, subject, consent, attempt, Self::parameters(case, step)?, within_ms(step)))
+            Some((need, subject, consent, attempt, Self::parameters(case, step), within_ms(step)))
         })?;
         let (need, subject, consent, attempt, parameters, within_ms) =
-            prepared.ok_or(FlowError::Inconsistent("a call's subject or parameter is not known yet"))?;
+            prepared.ok_or(FlowError::Inconsistent("a call's subject is not known yet"))?;
         let subject = if planted("liar_subject") { LIAR_SUBJECT.to_owned() } else { subject };
         let party = match need.basis {
             NeedBasis::Statutory(_) => None,
@@ -227,14 +229,14 @@ impl<S: Source> Flow<S> {
     async fn decide(&self, id: CaseId, step_id: &StepId) -> Result<(), FlowError> {
         let rule = self.with_case(id, |case, package| {
             let step = package.step(step_id).ok_or("no such step".to_string())?;
-            case.decide(step).map(|rule| rule.cloned())
+            case.decide(package, step).map(|rule| rule.cloned())
         })?;
         let (result, adverse) = match rule {
             Ok(None) => ("pass".parse().expect("a name"), false),
             Ok(Some(rule)) => (rule.result, rule.outcome == CaseOutcome::Refused),
             Err(message) => {
                 error!(case = %id.short(), step = %step_id, %message, "a rule cannot be evaluated; a person is asked");
-                return self.settle(id, CaseOutcome::NeedsHuman, step_id, "rule_failed").await;
+                return self.settle(id, CaseOutcome::NeedsHuman, step_id, RULE_FAILED).await;
             }
         };
         if adverse {
@@ -253,10 +255,10 @@ impl<S: Source> Flow<S> {
     async fn request(&self, id: CaseId, step_id: &StepId) -> Result<(), FlowError> {
         let prepared = self.with_case(id, |case, package| {
             let step = package.step(step_id)?;
-            Some((step.performer.clone()?, Self::parameters(case, step)?, within_ms(step)))
+            Some((step.performer.clone()?, Self::parameters(case, step), within_ms(step)))
         })?;
         let (performer, parameters, within_ms) =
-            prepared.ok_or(FlowError::Inconsistent("an action's parameter is not known"))?;
+            prepared.ok_or(FlowError::Inconsistent("a requested action is not declared"))?;
         let task = Task { salt: Salt::random(), parameters };
         let context = request_context(id, step_id, &self.me, &performer);
         let sealed = crypto::seal(&self.member(&performer)?.seal_key, &context, &encode(&task))?;
@@ -386,8 +388,27 @@ impl<S: Source> Flow<S> {
         if matches!(&event.command.command.body, Body::ReportAction(r) if r.result == result.commitment(self.suite()))
         {
             self.vault.put(&format!("case/{case}/result/{step}"), &encode(&result)).await?;
+            if let Some(case) = self.lock().cases.get_mut(&case) {
+                case.returned_here(&step, result.into_values());
+            }
+            self.changes.step();
+            self.work_as_handler();
         }
         Ok(())
+    }
+
+    /// What an action of a case returned, where it came here.
+    pub(crate) async fn returned_before(
+        &self,
+        case: CaseId,
+        step: &StepId,
+    ) -> Result<Option<BTreeMap<String, String>>, crate::VaultError> {
+        let Some(bytes) = self.vault.get(&format!("case/{case}/result/{step}")).await? else {
+            return Ok(None);
+        };
+        let result: ActionResult =
+            decode(&bytes).map_err(|_| crate::VaultError("a kept result is damaged".into()))?;
+        Ok(Some(result.into_values()))
     }
 
     /// Takes in a result that came before its report was final here.
@@ -453,7 +474,7 @@ impl<S: Source> Flow<S> {
     pub(crate) async fn repeat_requests(&self) -> Result<(), FlowError> {
         self.record_silence()?;
         self.confirm_again().await?;
-        let mut repeats = Vec::new();
+        let (mut repeats, mut lacking) = (Vec::new(), Vec::new());
         {
             let state = self.lock();
             for case in state.cases.values().filter(|c| !c.is_over()) {
@@ -469,7 +490,14 @@ impl<S: Source> Flow<S> {
                     };
                     repeats.push((performer, action.id.0, false, false));
                 }
+                for step in case.lacking_results(&package) {
+                    let known = case.actions.get(&step.id).zip(step.performer.clone());
+                    lacking.extend(known.map(|(action, performer)| (performer, action.id)));
+                }
             }
+        }
+        for (to, action) in lacking {
+            self.post(&to, &Message::FetchResult { action });
         }
         for (to, id, is_call, answered) in repeats {
             if answered {
@@ -489,6 +517,6 @@ impl<S: Source> Flow<S> {
 }
 
 /// How long the department of a step has.
-fn within_ms(step: &Step) -> u64 {
+pub(crate) fn within_ms(step: &Step) -> u64 {
     u64::from(step.within_hours.unwrap_or(WITHIN_HOURS)) * 3_600_000
 }

@@ -3,6 +3,7 @@
 use crate::{
     case::{Case, Settled},
     catalogue::Catalogue,
+    handler::CaseError,
     package::Package,
     run::Flow,
 };
@@ -15,7 +16,7 @@ pub struct CaseView {
     /// The case.
     pub case: Case,
     /// The package it runs.
-    pub package: Package,
+    pub package: Arc<Package>,
     /// The step and result of an adverse decision that waits for a person.
     pub unconfirmed: Option<(StepId, Code)>,
 }
@@ -34,6 +35,20 @@ impl CaseView {
         let parties: Vec<_> =
             read.iter().filter_map(|s| self.package.step(s)).filter_map(|s| s.party.as_ref()).collect();
         parties.is_empty() || parties.contains(&role)
+    }
+
+    /// The rule of the package that a case rests on or was refused by.
+    pub fn rule(&self, settled: &Settled) -> Option<&crate::Rule> {
+        let step = self.package.step(&settled.step)?;
+        step.rules.iter().find(|r| r.result.as_str() == settled.reason)
+    }
+
+    /// The departments whose answers a rule reads, the handler where it reads none.
+    pub fn responsible(&self, rule: &crate::Rule) -> Vec<DepartmentId> {
+        let read = self.package.calls_read_by(rule);
+        let holders = read.iter().filter_map(|s| self.package.step(s)?.holder.clone());
+        let holders: std::collections::BTreeSet<_> = holders.collect();
+        if holders.is_empty() { vec![self.package.handler.clone()] } else { holders.into_iter().collect() }
     }
 
     /// Whether a party (none: the handler's own people) may see a receipt: those of calls about them, of their own
@@ -57,7 +72,7 @@ impl<S: Source> Flow<S> {
     pub fn case(&self, id: CaseId) -> Option<CaseView> {
         let state = self.lock();
         let case = state.cases.get(&id)?.clone();
-        let package = self.packages.get(&case.matter)?.clone();
+        let package = self.packages.get(&case.matter)?;
         Some(CaseView { unconfirmed: state.unconfirmed.get(&id).cloned(), case, package })
     }
 
@@ -69,9 +84,26 @@ impl<S: Source> Flow<S> {
         ids.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// The packages this node handles.
-    pub fn packages(&self) -> Vec<&Package> {
-        self.packages.values().collect()
+    /// The newest version of every matter this node handles.
+    pub fn packages(&self) -> Vec<Arc<Package>> {
+        self.packages.newest()
+    }
+
+    /// The newest version of a matter this node handles.
+    pub fn package(&self, matter: &MatterId) -> Option<Arc<Package>> {
+        self.packages().into_iter().find(|p| &p.id == matter)
+    }
+
+    /// Takes in a package that was published on the ledger, byte for byte as it was published; cases can be opened from then on.
+    pub fn take_package(&self, package: Package) -> Result<(), CaseError> {
+        if package.handler != self.me {
+            return Err(CaseError::Unknown("matter"));
+        }
+        if !self.is_published(&package) {
+            return Err(CaseError::Refused(Refusal::UnknownMatter));
+        }
+        self.packages.put(package);
+        Ok(())
     }
 
     /// The catalogue.
@@ -84,9 +116,11 @@ impl<S: Source> Flow<S> {
         self.catalogue.get(id)
     }
 
-    /// Whether the matter and version is on the ledger as this node knows it.
+    /// Whether this very package is on the ledger, as far as this node knows it.
     pub fn is_published(&self, package: &Package) -> bool {
-        self.lock().published.matters.contains_key(&(package.id.clone(), package.version))
+        let key = (package.id.clone(), package.version);
+        let hash = package.hash(self.suite());
+        self.lock().published.matters.get(&key).is_some_and(|(_, published)| *published == hash)
     }
 }
 

@@ -220,6 +220,11 @@ impl<S: Source> Gateway<S> {
         &self.connector.resources
     }
 
+    /// The shared standard.
+    pub fn standard(&self) -> &Standard {
+        &self.standard
+    }
+
     /// The database.
     pub fn source(&self) -> &S {
         &self.source
@@ -506,13 +511,19 @@ impl<S: Source> Gateway<S> {
         // a number in the department's own system, which need not follow the ledger's suite
         let serial = crypto::hash(Suite::International, "tongban/serial/1", &[key.as_bytes()]);
         let serial = serial.to_string()[..10].to_ascii_uppercase();
+        let credit_code = new_credit_code(key);
+        let made = |name: &str| match name {
+            "serial" => Some(serial.clone()),
+            "credit_code" => Some(credit_code.clone()),
+            _ => None,
+        };
         let value_of = |text: &str| -> Result<String, GatewayError> {
             match text.split_at_checked(1) {
                 Some(("$", name)) => {
                     let name: FieldId = name.parse().map_err(|_| GatewayError::Parameter(name.to_owned()))?;
                     parameters.get(&name).cloned().ok_or_else(|| GatewayError::Parameter(name.to_string()))
                 }
-                Some(("#", "serial")) => Ok(serial.clone()),
+                Some(("#", name)) => made(name).ok_or_else(|| GatewayError::Parameter(name.to_owned())),
                 _ => Ok(text.to_owned()),
             }
         };
@@ -553,11 +564,7 @@ impl<S: Source> Gateway<S> {
             .result
             .iter()
             .map(|name| {
-                let value = if name.as_str() == "serial" {
-                    Some(serial.clone())
-                } else {
-                    parameters.get(name).cloned()
-                };
+                let value = made(name.as_str()).or_else(|| parameters.get(name).cloned());
                 value.map(|v| (name.clone(), v)).ok_or_else(|| GatewayError::Parameter(name.to_string()))
             })
             .collect::<Result<_, _>>()?;
@@ -566,6 +573,22 @@ impl<S: Source> Gateway<S> {
         }
         Ok(result)
     }
+}
+
+/// A unified social credit code (GB 32100) for an enterprise that is registered under this key: 91 for an enterprise of the
+/// registration authorities, the district of Haidian, an organisation code (GB 11714) of the block that was left for codes of
+/// this kind (MA…), and the check character.
+fn new_credit_code(key: &str) -> String {
+    const ALPHABET: &[u8; 31] = b"0123456789ABCDEFGHJKLMNPQRTUWXY";
+    let hash = crypto::hash(Suite::International, "tongban/credit-code/1", &[key.as_bytes()]);
+    let letters = hash.0[..6].iter().map(|b| char::from(ALPHABET[usize::from(*b) % ALPHABET.len()]));
+    let organisation: String = "MA".chars().chain(letters).collect();
+    let check =
+        model::identifier::organisation_check(organisation.as_bytes()).expect("eight letters and digits");
+    let first = format!("91110108{organisation}{}", char::from(check));
+    let check = model::identifier::credit_check(first.as_bytes())
+        .expect("seventeen characters of the code's alphabet");
+    format!("{first}{}", char::from(check))
 }
 
 /// The parameters a declaration takes, each of its kind and in the form of the column it is compared with.
@@ -640,8 +663,10 @@ fn compile_action(compiler: &Compiler<'_>, action: &Action) -> Result<CompiledAc
             {
                 return Err(format!("`${name}` is no parameter of the action"));
             }
-            if value.starts_with('#') && value != "#serial" {
-                return Err(format!("`{value}` is nothing an action can make; there is `#serial`"));
+            if value.starts_with('#') && !matches!(value.as_str(), "#serial" | "#credit_code") {
+                return Err(format!(
+                    "`{value}` is nothing an action can make; there are `#serial` and `#credit_code`"
+                ));
             }
         }
         columns.push((entity.table.clone(), resolved));

@@ -565,6 +565,12 @@ impl Standard {
         read(path)
     }
 
+    /// A value as an element's kind wants it; why it is none otherwise, without the value. What the standard does not name is text.
+    pub fn value(&self, element: &FieldId, value: &str) -> Result<String, String> {
+        let kind = self.elements.get(element).map_or(ElementKind::Text, |e| e.kind);
+        crate::transform::check(value, kind)
+    }
+
     /// Reads a standard's text; `file` names it in errors.
     pub fn parse(file: &str, text: &str) -> Result<Self, DeclareError> {
         parse(file, text)

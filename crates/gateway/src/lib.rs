@@ -13,7 +13,7 @@ mod transform;
 
 pub use answer::{Answered, Checked, Gateway, GatewayError, Performed};
 pub use compile::{Problem, ROWS_MAX, SCAN_MAX};
-pub use declare::{Connector, DeclareError, Standard};
+pub use declare::{Connector, DeclareError, ElementKind, Standard};
 pub use source::{
     Connected, Select, Source, SourceError, Sqlite, Write, Written, memory::Memory, shown, use_tls,
 };

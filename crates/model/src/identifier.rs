@@ -71,6 +71,41 @@ pub fn before_renewal(number: &str) -> Option<String> {
     (renewed(&old).as_deref() == Some(number)).then_some(old)
 }
 
+/// The day a person was born, `yyyy-mm-dd`, out of their resident identity number; none where it is no such number.
+pub fn born(number: &str) -> Option<String> {
+    let number = resident(number).ok()?;
+    Some(format!("{}-{}-{}", &number[6..10], &number[10..12], &number[12..14]))
+}
+
+/// How many whole years old a person is on a day, both `yyyy-mm-dd`; a birthday counts from its own day on (PRC Civil Code, article 200
+/// and following, count ages in whole years).
+pub fn age(born: &str, on: &str) -> Option<u32> {
+    let year = |day: &str| day.get(..4)?.parse::<u32>().ok();
+    let had_birthday = on.get(5..)? >= born.get(5..)?;
+    (year(on)? + u32::from(had_birthday)).checked_sub(year(born)? + 1)
+}
+
+/// The check character of an organisation code (GB 11714-1997, modulus 11) over its first 8 characters.
+pub fn organisation_check(first8: &[u8]) -> Option<u8> {
+    const WEIGHTS: [u32; 8] = [3, 7, 9, 10, 5, 8, 4, 2];
+    if first8.len() != 8 {
+        return None;
+    }
+    let mut sum = 0;
+    for (c, w) in first8.iter().zip(WEIGHTS) {
+        sum += w * match c {
+            b'0'..=b'9' => u32::from(c - b'0'),
+            b'A'..=b'Z' => u32::from(c - b'A') + 10,
+            _ => return None,
+        };
+    }
+    match 11 - sum % 11 {
+        10 => Some(b'X'),
+        11 => Some(b'0'),
+        digit => Some(b'0' + digit as u8),
+    }
+}
+
 /// The check character of a unified social credit code (GB 32100-2015, modulus 31) over its first 17 characters.
 pub fn credit_check(first17: &[u8]) -> Option<u8> {
     const ALPHABET: &[u8; 31] = b"0123456789ABCDEFGHJKLMNPQRTUWXY";
@@ -144,6 +179,22 @@ mod tests {
         for not in ["110105194912310021", "11010520491231002X", "王", ""] {
             assert_eq!(before_renewal(not), None);
         }
+    }
+
+    #[test]
+    fn ages_are_whole_years() {
+        let born = born("11010519491231002X").unwrap();
+        assert_eq!(born, "1949-12-31");
+        assert_eq!(age(&born, "1967-12-30"), Some(17));
+        assert_eq!(age(&born, "1967-12-31"), Some(18));
+        assert_eq!(age(&born, "1949-12-30"), None);
+    }
+
+    #[test]
+    fn organisation_codes() {
+        // the ninth character of the credit code 91110000600037341L is that of 60003734
+        assert_eq!(organisation_check(b"60003734"), Some(b'1'));
+        assert_eq!(organisation_check(b"6000373"), None);
     }
 
     #[test]

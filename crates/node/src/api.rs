@@ -1,6 +1,6 @@
 //! `/api/v1`: handlers parse, call and convert; errors are problem details (RFC 9457).
 
-use crate::{DemoDoor, consortium, keep, reconcile, records, resources, sharing};
+use crate::{DemoDoor, consortium, keep, matters, reconcile, records, resources, sharing};
 use axum::{
     Json, Router,
     body::Bytes,
@@ -32,6 +32,8 @@ pub struct Served {
     pub department: DepartmentId,
     /// The bearer token for case work.
     pub token: Option<String>,
+    /// Where packages are kept that were handed to the running node.
+    pub packages: std::path::PathBuf,
     /// The demo door, in the demo only.
     pub door: Option<DemoDoor>,
     /// Who is signed in to the pages.
@@ -82,6 +84,7 @@ impl From<CaseError> for Problem {
         match e {
             CaseError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, "not_found", detail),
             CaseError::Invalid { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail),
+            CaseError::NotEligible(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "not_eligible", detail),
             CaseError::Refused(refusal) => Self::new(StatusCode::CONFLICT, refusal.code(), detail),
             CaseError::Chain(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "ledger_unavailable", detail),
             CaseError::Vault(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "vault_unavailable", detail),
@@ -138,8 +141,12 @@ pub struct StepView {
     pub department: String,
     /// `identify`, `sign`, `call`, `decide` or `act`.
     pub kind: String,
-    /// `not_started`, `waiting`, `done` or `failed`.
+    /// `not_started`, `waiting`, `done`, `failed`, or `skipped` where it is not taken in this case.
     pub status: String,
+    /// The party concerned; empty where it concerns none.
+    pub party: String,
+    /// Whether a person can do it now: be identified, or sign.
+    pub ready: bool,
     /// Why it failed, where it did.
     pub code: String,
     /// How long it took, or has been waiting, in milliseconds.
@@ -186,31 +193,38 @@ pub struct CaseBody {
     pub actions: usize,
     /// From opening to the last change, in milliseconds.
     pub elapsed_ms: u64,
+    /// How many changes of cases this node had seen: for `next`.
+    pub change: u64,
 }
 
 pub(crate) fn case_body(view: &flow::CaseView, now_ms: u64) -> CaseBody {
     use flow::case::StepState;
     let case = &view.case;
     let mut waits_for = String::new();
+    let standing = case.standing(&view.package);
     let steps = view.package.steps.iter().map(|step| {
         let department = step.holder.as_ref().or(step.performer.as_ref()).unwrap_or(&view.package.handler);
         let began = case.began.get(&step.id).copied();
-        let (status, code, until) = match case.state(&step.id) {
-            StepState::NotStarted => ("not_started", String::new(), None),
+        let state = &standing[&step.id];
+        let (code, until) = match state {
+            StepState::NotStarted | StepState::Skipped => (String::new(), None),
             StepState::Waiting(_) => {
                 if waits_for.is_empty() && began.is_some_and(|b| now_ms > b + 2_000) {
                     waits_for = department.to_string();
                 }
-                ("waiting", String::new(), Some(now_ms))
+                (String::new(), Some(now_ms))
             }
-            StepState::Done(at) => ("done", String::new(), Some(at)),
-            StepState::Failed(at, code) => ("failed", code, Some(at)),
+            StepState::Done(at) => (String::new(), Some(*at)),
+            StepState::Failed(at, code) => (code.clone(), Some(*at)),
         };
+        let person = matches!(step.kind, flow::StepKind::Identify | flow::StepKind::Sign);
         StepView {
             step: step.id.to_string(),
             department: department.to_string(),
             kind: step.kind.as_str().into(),
-            status: status.into(),
+            status: flow::simulate::status(state).into(),
+            party: step.party.as_ref().map(ToString::to_string).unwrap_or_default(),
+            ready: person && case.settled.is_none() && flow::case::is_due(step, &standing),
             code,
             ms: until.zip(began).map_or(0, |(a, b)| a.saturating_sub(b)),
         }
@@ -240,6 +254,7 @@ pub(crate) fn case_body(view: &flow::CaseView, now_ms: u64) -> CaseBody {
         calls: case.calls.len() + case.earlier.calls.len(),
         actions: case.actions.len() + case.earlier.actions.len(),
         elapsed_ms: case.changed_ms - case.opened_ms,
+        change: 0,
     }
 }
 
@@ -378,6 +393,7 @@ pub fn check_body_bytes(bytes: &[u8]) {
     let _ = read_json::<ReasonBody>(bytes);
     let _ = read_json::<ConfirmBody>(bytes);
     let _ = read_json::<sharing::ObjectBody>(bytes);
+    let _ = read_json::<matters::PackageBody>(bytes);
     if let Ok(body) = read_json::<IdentifyBody>(bytes) {
         let _ = (canonical::<Assertion>(&body.assertion), signature(&body.signature));
     }
@@ -501,17 +517,28 @@ async fn cases(State(served): Shared) -> Json<Vec<String>> {
 #[utoipa::path(get, path = "/api/v1/cases/{id}", params(("id" = String, Path)),
     responses((status = 200, body = CaseBody), (status = 404, body = Problem)))]
 async fn case(State(served): Shared, Path(id): Path<String>) -> Result<Json<CaseBody>, Problem> {
+    let change = served.flow.changes().get();
     let view = served.flow.case(parse(&id)?).ok_or(CaseError::Unknown("case"))?;
-    Ok(Json(case_body(&view, now_ms())))
+    Ok(Json(CaseBody { change, ..case_body(&view, now_ms()) }))
 }
 
-/// The case again as soon as any case here changes, or after ten seconds.
-#[utoipa::path(get, path = "/api/v1/cases/{id}/next", params(("id" = String, Path)),
+#[derive(Deserialize)]
+struct After {
+    after: Option<u64>,
+}
+
+/// The case again as soon as any case here changes, or after ten seconds. With the `change` of what was read last as `after`, nothing
+/// that came in between is waited for.
+#[utoipa::path(get, path = "/api/v1/cases/{id}/next", params(("id" = String, Path), ("after" = Option<u64>, Query)),
     responses((status = 200, body = CaseBody), (status = 404, body = Problem)))]
-async fn case_next(State(served): Shared, Path(id): Path<String>) -> Result<Json<CaseBody>, Problem> {
+async fn case_next(
+    State(served): Shared,
+    Path(id): Path<String>,
+    Query(After { after }): Query<After>,
+) -> Result<Json<CaseBody>, Problem> {
     let changes = served.flow.changes();
-    let _ =
-        tokio::time::timeout(Duration::from_secs(10), changes.reached(changes.get().saturating_add(1))).await;
+    let after = after.unwrap_or_else(|| changes.get());
+    let _ = tokio::time::timeout(Duration::from_secs(10), changes.reached(after.saturating_add(1))).await;
     case(State(served), Path(id)).await
 }
 
@@ -596,6 +623,18 @@ async fn resume(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// An officer lets a case pass the rule it rests on, where its matter allows that, with a reason.
+#[utoipa::path(post, path = "/api/v1/cases/{id}/pass", params(("id" = String, Path)), request_body = ReasonBody,
+    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn pass(
+    State(served): Shared,
+    Path(id): Path<String>,
+    JsonBody(body): JsonBody<ReasonBody>,
+) -> Result<StatusCode, Problem> {
+    served.flow.pass_case(parse(&id)?, &body.who, &body.reason).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// An officer refuses a case that rests, before its pivot.
 #[utoipa::path(post, path = "/api/v1/cases/{id}/refuse", params(("id" = String, Path)), request_body = ReasonBody,
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -650,7 +689,11 @@ async fn genesis(State(served): Shared) -> Json<Genesis> {
         withdraw,
         confirm,
         resume,
+        pass,
         refuse,
+        matters::list,
+        matters::show,
+        matters::take,
         receipts,
         receipt,
         records::block,
@@ -747,7 +790,9 @@ pub(crate) fn router(served: Arc<Served>) -> Router {
         .route("/api/v1/cases/{id}/withdraw", post(withdraw))
         .route("/api/v1/cases/{id}/confirm", post(confirm))
         .route("/api/v1/cases/{id}/resume", post(resume))
+        .route("/api/v1/cases/{id}/pass", post(pass))
         .route("/api/v1/cases/{id}/refuse", post(refuse))
+        .route("/api/v1/matters", post(matters::take))
         .route("/api/v1/cases/{id}/objections", post(sharing::object))
         .route("/api/v1/cases/{id}/receipts", get(receipts))
         .route("/api/v1/cases/{id}/receipts/{name}", get(receipt))
@@ -769,6 +814,8 @@ pub(crate) fn router(served: Arc<Served>) -> Router {
         .route("/api/v1/blocks/{height}", get(records::block))
         .route("/api/v1/resources", get(resources::list))
         .route("/api/v1/resources/{id}", get(resources::show))
+        .route("/api/v1/matters", get(matters::list))
+        .route("/api/v1/matters/{id}", get(matters::show))
         .route("/api/v1/sharing", get(sharing::rules))
         .route("/api/v1/shares", get(sharing::shares))
         .route("/api/v1/shares/{holder}/{asker}/{id}", get(sharing::share))

@@ -42,6 +42,9 @@ pub struct Config {
     /// Folders of matter packages this department handles.
     #[serde(default)]
     pub matters: Vec<PathBuf>,
+    /// The folder of packages that `tongban matter publish` hands to the running node.
+    #[serde(default = "default_packages")]
+    pub packages: PathBuf,
     /// The bearer token the API wants for anything but signed commands, reads of the ledger and health.
     #[serde(default)]
     pub api_token: Option<String>,
@@ -70,6 +73,9 @@ pub struct Config {
 
 fn default_connector_check_seconds() -> u64 {
     30
+}
+fn default_packages() -> PathBuf {
+    "packages".into()
 }
 fn default_votes() -> PathBuf {
     "votes".into()
@@ -142,6 +148,7 @@ impl Config {
             &mut config.connector,
             &mut config.standard,
             &mut config.votes,
+            &mut config.packages,
             &mut config.first_start,
         ];
         for path in paths

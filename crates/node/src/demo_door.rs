@@ -1,26 +1,26 @@
 //! The demo's door: people sign in by choosing who they are. It exists in no other mode.
 
 use crypto::SigningKey;
+use flow::Person;
 use identity::Terminal;
-use std::sync::Arc;
+use model::{FieldId, MatterId, RoleId};
+use std::{collections::BTreeMap, sync::Arc};
 
-/// Somebody one can be in the demo. All are invented.
+/// Somebody one can be in the demo, with an application that waits for them. All are invented.
 #[derive(Clone, Debug)]
 pub struct Persona {
     /// The resident identity number.
     pub id: String,
     /// The name.
     pub name: String,
-    /// The role in the sale.
-    pub role: String,
-    /// The sale: unit code and contract number.
-    pub unit: String,
-    /// The contract number.
-    pub contract: String,
-    /// The other party.
-    pub other_id: String,
-    /// The other party's name.
-    pub other_name: String,
+    /// The matter they have in mind.
+    pub matter: MatterId,
+    /// Their role in it.
+    pub role: RoleId,
+    /// What they would fill in.
+    pub form: BTreeMap<FieldId, String>,
+    /// Everybody by role, themselves too.
+    pub parties: BTreeMap<RoleId, Person>,
 }
 
 /// What the demo's pages may do that a real portal may not: vouch and sign for an invented person.

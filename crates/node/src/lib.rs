@@ -5,6 +5,7 @@ mod config;
 mod consortium;
 mod demo_door;
 mod keep;
+mod matters;
 mod node;
 mod pages;
 mod reconcile;

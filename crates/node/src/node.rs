@@ -1,6 +1,6 @@
 //! One department's node: ledger engine, gateway, flow and server, wired.
 
-use crate::{Config, DemoDoor, SqliteVault, api, pages, votes};
+use crate::{Config, DemoDoor, SqliteVault, api, matters, pages, votes};
 use axum::Router;
 use chain::Chain;
 use flow::{Flow, Package, Settings};
@@ -131,7 +131,8 @@ impl Node {
             closed(&problem);
         }
         let packages = config.matters.iter().map(|dir| Package::read(dir)).collect::<Result<Vec<_>, _>>();
-        let packages = packages.map_err(|e| file(&e))?;
+        let mut packages = packages.map_err(|e| file(&e))?;
+        packages.extend(matters::kept(&config.packages).map_err(|e| file(&e))?);
         let vault = Arc::new(SqliteVault::open(&config.vault, keys.storage.clone()).await?);
         // the engine takes this address on its own thread; here it can still be said plainly that it is taken
         drop(std::net::TcpListener::bind(config.listen).map_err(|e| StartError::Listen(config.listen, e))?);
@@ -172,6 +173,7 @@ impl Node {
             gateway: gateway.clone(),
             department: config.department.clone(),
             token: config.api_token.clone(),
+            packages: config.packages.clone(),
             door,
             sessions: Default::default(),
         });

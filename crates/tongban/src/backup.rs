@@ -115,6 +115,9 @@ fn arranged(config: &Config) -> (Config, Vec<(PathBuf, PathBuf)>) {
         let name = dir.file_name().map_or_else(|| format!("matter-{i}").into(), ToOwned::to_owned);
         put(dir, Path::new("matters").join(name));
     }
+    if arranged.packages.exists() {
+        put(&mut arranged.packages, "packages".into());
+    }
     if let Some(roster) = &mut arranged.roster {
         put(roster, "roster.json".into());
     }

@@ -1,12 +1,12 @@
-//! `tongban resource`, `matter` and `basis`: what a department publishes on the ledger.
+//! `tongban resource` and `basis`: what a department publishes on the ledger.
 
 use crate::{archive::client, client::Refused, govern::Own, say};
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use clap::Subcommand;
 use model::{ApprovalId, ApproveBasis, Body, DepartmentId, FieldId, MatterId, Resource, ResourceId};
 use node::Config;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// `tongban resource …`.
 #[derive(Subcommand)]
@@ -102,34 +102,6 @@ pub enum BasisCommand {
     },
 }
 
-/// `tongban matter …`.
-#[derive(Subcommand)]
-pub enum MatterCommand {
-    /// Check a package.
-    ///
-    /// Example: tongban matter check matters/house-transfer
-    Check {
-        /// The package's folder.
-        dir: PathBuf,
-        /// Print one JSON document.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Publish a package on the ledger.
-    ///
-    /// Example: TONGBAN_PASSPHRASE=… tongban matter publish matters/house-transfer --config nodes/bureau/node.toml
-    Publish {
-        /// The package's folder.
-        dir: PathBuf,
-        /// The node's configuration.
-        #[arg(long)]
-        config: PathBuf,
-        /// Print one JSON document.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
 impl ResourceCommand {
     /// Whether it prints one JSON document.
     pub fn json(&self) -> bool {
@@ -145,14 +117,6 @@ impl BasisCommand {
     /// Whether it prints one JSON document.
     pub fn json(&self) -> bool {
         let Self::Approve { json, .. } = self;
-        *json
-    }
-}
-
-impl MatterCommand {
-    /// Whether it prints one JSON document.
-    pub fn json(&self) -> bool {
-        let (Self::Check { json, .. } | Self::Publish { json, .. }) = self;
         *json
     }
 }
@@ -293,54 +257,4 @@ pub async fn basis(command: BasisCommand) -> Result<()> {
         say!("{asker} may ask in {matter} under `{id}` for {days} days");
     }
     Ok(())
-}
-
-/// Runs `tongban matter …`. Says no where the package is not in order.
-pub async fn matter(command: MatterCommand) -> Result<Option<String>> {
-    match command {
-        MatterCommand::Check { dir, json } => {
-            let (package, problem) = checked(&dir);
-            if json {
-                let problems: Vec<Value> = problem.iter().map(|(problem, _)| problem.clone()).collect();
-                say!("{}", json!({ "problems": problems }));
-            } else if let Some(package) = package {
-                say!(
-                    "{} version {}: {} steps, no problem found",
-                    package.id,
-                    package.version,
-                    package.steps.len()
-                );
-            }
-            Ok(problem.map(|(_, message)| message))
-        }
-        MatterCommand::Publish { dir, config, json } => {
-            let (package, problem) = checked(&dir);
-            let Some(package) = package else { bail!(problem.map(|p| p.1).unwrap_or_default()) };
-            let own = Own::open(&config)?;
-            let command = own.submit(Body::PublishMatter(package.publication(own.rules.suite()))).await;
-            let command =
-                command.with_context(|| format!("publishing {} version {}", package.id, package.version))?;
-            if json {
-                say!("{}", json!({ "id": package.id, "version": package.version, "command": command }));
-            } else {
-                say!(
-                    "{} version {} is published; name its folder in `matters` of node.toml to handle it",
-                    package.id,
-                    package.version
-                );
-            }
-            Ok(None)
-        }
-    }
-}
-
-/// A package, or what is wrong with it.
-fn checked(dir: &Path) -> (Option<flow::Package>, Option<(Value, String)>) {
-    match flow::Package::read(dir) {
-        Ok(package) => (Some(package), None),
-        Err(e) => {
-            let problem = json!({ "severity": "error", "path": e.file, "line": 0, "code": "package", "message": e.message });
-            (None, Some((problem, e.to_string())))
-        }
-    }
 }

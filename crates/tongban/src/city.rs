@@ -2,10 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use model::identifier;
-use rand::{
-    RngExt as _, SeedableRng as _,
-    seq::{IndexedRandom as _, SliceRandom as _},
-};
+use rand::{RngExt as _, SeedableRng as _, seq::IndexedRandom as _};
 use rand_chacha::ChaCha8Rng;
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use std::path::Path;
@@ -14,25 +11,6 @@ use std::path::Path;
 pub const CITIZENS: usize = 10_000;
 const HOMES: usize = 4_000;
 const SALES: usize = 400;
-
-/// What makes a sale other than plain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exception {
-    /// The electricity bills are not paid.
-    Arrears,
-    /// The home is seized.
-    Seizure,
-    /// The buyer's tax is not paid.
-    UnpaidTax,
-    /// The seller withdraws the consent before the pivot.
-    Withdrawn,
-    /// The power company's node is down for a while.
-    PowerDown,
-    /// The application is submitted twice.
-    Twice,
-    /// The gas company's system refuses the change of holder: the meter is locked.
-    GasLocked,
-}
 
 /// A citizen.
 #[derive(Clone)]
@@ -68,8 +46,6 @@ pub struct Sale {
     pub seller: Citizen,
     /// The buyer.
     pub buyer: Citizen,
-    /// What is not plain about it.
-    pub exception: Option<Exception>,
     price_yuan: u64,
 }
 
@@ -120,40 +96,42 @@ impl City {
         let homes: Vec<_> = (0..HOMES).map(|i| home(&mut rng, i)).collect();
         let mut buyers: Vec<usize> = (HOMES..CITIZENS).collect();
         let mut sales = Vec::with_capacity(SALES);
-        let mut deck = Vec::new();
         for (i, home) in homes.iter().take(SALES).enumerate() {
             let buyer = buyers.swap_remove(rng.random_range(0..buyers.len()));
-            // the first is plain: it is the one a newcomer sees
-            let exception = if rng.random_range(0..3) < 2 || i == 0 {
-                None
-            } else {
-                use Exception::*;
-                if deck.is_empty() {
-                    // dealt like cards, so that a few dozen cases show every kind
-                    deck = vec![Arrears, Seizure, UnpaidTax, Withdrawn, PowerDown, Twice, GasLocked];
-                    deck.shuffle(&mut rng);
-                }
-                deck.pop()
-            };
             sales.push(Sale {
                 unit: home.unit.clone(),
                 contract: format!("C2026{:06}", 100_000 + i * 7),
                 power_account: home.power.clone(),
                 seller: citizens[home.owner].clone(),
                 buyer: citizens[buyer].clone(),
-                exception,
                 price_yuan: rng.random_range(1_500_000..12_000_000),
             });
         }
         Self { citizens, homes, sales }
     }
 
+    /// The i-th of the people nothing is known about beside the population register: no sale, no marriage, no list.
+    pub fn person(&self, i: usize) -> Option<&Citizen> {
+        let buyers: std::collections::HashSet<&str> =
+            self.sales.iter().map(|s| s.buyer.id.as_str()).collect();
+        let free = |(at, c): &(usize, &Citizen)| {
+            let married = ((at - SALES) / 2).is_multiple_of(2);
+            !married && !(at - HOMES).is_multiple_of(151) && !buyers.contains(c.id.as_str())
+        };
+        self.citizens.iter().enumerate().skip(HOMES).filter(free).map(|(_, c)| c).nth(i)
+    }
+
+    /// The unit code of the i-th home nobody sells.
+    pub fn unsold_unit(&self, i: usize) -> Option<&str> {
+        self.homes.get(SALES + i).map(|h| h.unit.as_str())
+    }
+
     /// Writes a department's own database, in its own schema and conventions.
     pub async fn write(&self, department: &str, path: &Path) -> Result<()> {
         let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
         let mut db = SqliteConnection::connect_with(&options).await.context("a department's database")?;
-        for statement in schema(department).split(';').map(str::trim).filter(|s| !s.is_empty()) {
-            sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&mut db).await?;
+        for statements in [schema(department), &crate::stage::statements(department)] {
+            sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&mut db).await?;
         }
         let mut transaction = db.begin().await?;
         for (table, rows) in self.rows(department) {
@@ -177,10 +155,7 @@ impl City {
                 ("dl_df", self.bills()),
             ],
             "water" => vec![("water_account", self.homes.iter().map(|h| self.water_row(h)).collect())],
-            "gas" => vec![(
-                "gas_customer",
-                self.homes.iter().enumerate().map(|(i, h)| self.gas_row(i, h)).collect(),
-            )],
+            "gas" => vec![("gas_customer", self.homes.iter().map(|h| self.gas_row(h)).collect())],
             "bureau" => {
                 vec![("sxml", vec![vec!["house-transfer".into(), "房屋转移登记与水电气过户".into()]])]
             }
@@ -223,10 +198,7 @@ impl City {
     fn registry(&self) -> Vec<(&'static str, Vec<Vec<Cell>>)> {
         let mut restrictions: Vec<Vec<Cell>> = Vec::new();
         for (i, home) in self.homes.iter().enumerate() {
-            let seized = self.sales.get(i).is_some_and(|s| s.exception == Some(Exception::Seizure));
-            if seized {
-                restrictions.push(vec![home.unit.as_str().into(), "01".into(), "1".into()]);
-            } else if i % 9 == 4 {
+            if i % 9 == 4 {
                 restrictions.push(vec![home.unit.as_str().into(), "02".into(), "1".into()]);
             } else if i % 97 == 5 {
                 restrictions.push(vec![home.unit.as_str().into(), "01".into(), "0".into()]);
@@ -248,7 +220,6 @@ impl City {
 
     fn settlements(&self) -> Vec<Vec<Cell>> {
         let row = |(i, s): (usize, &Sale)| {
-            let paid = s.exception != Some(Exception::UnpaidTax);
             let payable = (s.price_yuan * 100 / 100).to_string();
             vec![
                 format!("QS{i:08}").into(),
@@ -256,9 +227,9 @@ impl City {
                 "QS".into(),
                 s.buyer.id.as_str().into(),
                 payable.as_str().into(),
-                if paid { payable.as_str().into() } else { "0".into() },
-                if paid { "Y" } else { "N" }.into(),
-                if paid { "20261102" } else { "00000000" }.into(),
+                payable.as_str().into(),
+                "Y".into(),
+                "20261102".into(),
             ]
         };
         self.sales.iter().enumerate().map(row).collect()
@@ -281,15 +252,13 @@ impl City {
     fn bills(&self) -> Vec<Vec<Cell>> {
         let mut rows = Vec::new();
         for (i, home) in self.homes.iter().enumerate() {
-            let owes = self.sales.get(i).is_some_and(|s| s.exception == Some(Exception::Arrears));
             for (month, period) in ["202608", "202609", "202610"].iter().enumerate() {
                 let due = 8_000 + (i * 37 + month * 911) % 9_000;
-                let paid = if owes && month == 2 { 0 } else { due };
                 rows.push(vec![
                     home.power.as_str().into(),
                     (*period).into(),
                     due.to_string().into(),
-                    paid.to_string().into(),
+                    due.to_string().into(),
                 ]);
             }
         }
@@ -309,8 +278,7 @@ impl City {
         ]
     }
 
-    fn gas_row(&self, i: usize, home: &Home) -> Vec<Cell> {
-        let locked = self.sales.get(i).is_some_and(|s| s.exception == Some(Exception::GasLocked));
+    fn gas_row(&self, home: &Home) -> Vec<Cell> {
         let owner = &self.citizens[home.owner];
         let u = &home.unit;
         let parts = [&u[..6], &u[6..9], &u[9..12], &u[12..14], &u[14..19], &u[19..20], &u[20..]];
@@ -320,7 +288,7 @@ impl City {
             owner.id.as_str().into(),
             "ACTIVE".into(),
             "0".into(),
-            if locked { "LOCKED" } else { "OK" }.into(),
+            "OK".into(),
             owner.id.as_str().into(),
         ]
     }
@@ -374,6 +342,25 @@ fn citizen(rng: &mut ChaCha8Rng, i: usize) -> Citizen {
     let name =
         format!("{}{}", SURNAMES.choose(rng).expect("not empty"), GIVEN.choose(rng).expect("not empty"));
     Citizen { id: format!("{first}{check}"), name, female }
+}
+
+/// Somebody the registers do not know, born on a day (`yyyy-mm-dd`).
+pub fn stranger(born: &str, i: usize) -> Result<Citizen> {
+    let first = format!("110108{}{:03}", born.replace('-', ""), 901 + i % 49 * 2);
+    let check =
+        identifier::resident_check(first.as_bytes()).with_context(|| format!("`{born}` is no day"))?;
+    let id = identifier::resident(&format!("{first}{}", char::from(check)))
+        .map_err(|e| anyhow::anyhow!("`{born}`: {e}"))?;
+    Ok(Citizen { id, name: format!("{}某", SURNAMES[i % SURNAMES.len()]), female: false })
+}
+
+/// The unified social credit code of the i-th individual business of the city.
+pub fn credit_code(i: usize) -> String {
+    let organisation = format!("MA{:06}", i % 1_000_000);
+    let check = identifier::organisation_check(organisation.as_bytes()).expect("eight letters and digits");
+    let first = format!("92110108{organisation}{}", char::from(check));
+    let check = identifier::credit_check(first.as_bytes()).expect("seventeen characters of its alphabet");
+    format!("{first}{}", char::from(check))
 }
 
 fn home(rng: &mut ChaCha8Rng, i: usize) -> Home {
@@ -486,7 +473,12 @@ mod tests {
         units.sort();
         units.dedup();
         assert_eq!(units.len(), HOMES);
-        let plain = a.sales.iter().filter(|s| s.exception.is_none()).count();
-        assert!((SALES * 55 / 100..SALES * 78 / 100).contains(&plain), "about two thirds are plain: {plain}");
+        let mut people = std::collections::HashSet::new();
+        for i in 0..1_000 {
+            let person = a.person(i).unwrap();
+            assert!(people.insert(person.id.clone()));
+            assert!(!a.sales.iter().any(|s| s.seller.id == person.id || s.buyer.id == person.id));
+        }
+        assert_eq!(identifier::credit(&credit_code(7)).as_deref(), Ok(credit_code(7).as_str()));
     }
 }

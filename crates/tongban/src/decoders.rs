@@ -62,10 +62,21 @@ pub fn connector(bytes: &[u8]) {
     }
 }
 
-/// A matter package.
+/// A matter package, and its picture.
 pub fn package(bytes: &[u8]) {
-    if let Ok(text) = std::str::from_utf8(bytes) {
-        let _ = flow::Package::parse("fuzz", text);
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(package) = flow::Package::parse("fuzz", text) {
+        let _ = package.publication(model::Suite::International);
+        let _ = flow::graph::svg(&package, model::Language::English, &Default::default(), &|d| d.to_string());
+    }
+}
+
+/// A scenario of a package, and its dry run.
+pub fn scenario(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(scenario) = flow::scenario::Scenario::load("fuzz", &|_| Ok(text.to_owned())) else { return };
+    if let Ok(matter) = crate::stage::matter("enterprise-start") {
+        let _ = flow::simulate::simulate(&matter.package, &scenario);
     }
 }
 

@@ -1,22 +1,25 @@
 //! `tongban demo`: a whole consortium on this machine, and cases carried through it.
 
-use crate::say;
 use crate::{
-    city::{City, Exception, Sale},
-    client::{Client, Refused},
+    city::{Citizen, City},
+    client::Client,
+    play::{CaseReport, Casting, Driver, Play},
+    say,
     setup::{self, ELEMENTS, Made, Plan, PlannedDepartment, node_dir},
+    stage::{self, Matter},
 };
 use anyhow::{Context as _, Result, bail};
 use crypto::SigningKey;
 use flow::Package;
-use identity::{Identified, Terminal};
+use identity::Terminal;
 use indicatif::{ProgressBar, ProgressStyle};
 use model::*;
 use node::{Config, DemoDoor, Node, Persona};
-use serde::Serialize;
-use serde_json::{Value, json};
+use rand::{SeedableRng as _, seq::SliceRandom as _};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::{
@@ -31,48 +34,12 @@ use tokio::sync::{Mutex, Semaphore};
 pub const PASSPHRASE: &str = "demo";
 const PATIENCE: Duration = Duration::from_secs(60);
 const MARKER: &str = ".tongban-demo";
-/// How many cases run at once.
-const AT_ONCE: usize = 4;
-
-/// The departments: ID, Chinese name, English name, validator, connector.
-const DEPARTMENTS: [(&str, &str, &str, bool, &str); 11] = [
-    (
-        "audit",
-        "审计局",
-        "Audit office",
-        true,
-        "# 审计局: votes and audits; it holds no data that others call.\nformat: 1\ndepartment: audit\n",
-    ),
-    (
-        "bureau",
-        "政务服务局",
-        "Government service bureau",
-        true,
-        include_str!("../../../demo/departments/bureau.yaml"),
-    ),
-    ("civil", "民政局", "Civil affairs", false, include_str!("../../../demo/departments/civil.yaml")),
-    ("court", "人民法院", "People's court", false, include_str!("../../../demo/departments/court.yaml")),
-    ("gas", "燃气公司", "Gas company", false, include_str!("../../../demo/departments/gas.yaml")),
-    (
-        "housing",
-        "住房和城乡建设局",
-        "Housing contracts",
-        false,
-        include_str!("../../../demo/departments/housing.yaml"),
-    ),
-    ("police", "公安局", "Police (population)", true, include_str!("../../../demo/departments/police.yaml")),
-    ("power", "供电公司", "Power company", false, include_str!("../../../demo/departments/power.yaml")),
-    (
-        "registry",
-        "不动产登记中心",
-        "Real-estate registry",
-        true,
-        include_str!("../../../demo/departments/registry.yaml"),
-    ),
-    ("tax", "税务局", "Tax", false, include_str!("../../../demo/departments/tax.yaml")),
-    ("water", "自来水公司", "Water company", false, include_str!("../../../demo/departments/water.yaml")),
-];
-const HOUSE_TRANSFER: &str = include_str!("../../../matters/house-transfer/matter.yaml");
+/// How many cases of the demo run at once.
+pub const AT_ONCE: usize = 4;
+/// The department that handles the demo's cases and serves its portal.
+const HANDLER: &str = "bureau";
+/// The scenario in which all goes well; every shipped matter has one.
+pub const PLAIN: &str = "plain";
 
 /// What the command line asks of the demo.
 pub struct Options {
@@ -94,33 +61,12 @@ pub struct Options {
     pub json: bool,
 }
 
-/// One case of the report.
-#[derive(Serialize)]
-pub struct CaseReport {
-    /// The case.
-    pub id: String,
-    matter: String,
-    /// Its outcome.
-    pub outcome: String,
-    reason: String,
-    signatures: u32,
-    documents_uploaded: u32,
-    calls: u64,
-    actions: u64,
-    elapsed_ms: u64,
-    waited_ms: u64,
-    steps: Vec<Value>,
-    /// Its receipts' files.
-    pub receipts: Vec<String>,
-    exception: Option<String>,
-}
-
 /// A running demo consortium.
 pub struct Demo {
     dir: PathBuf,
     made: Made,
     nodes: BTreeMap<DepartmentId, Node>,
-    city: Arc<City>,
+    matters: Vec<Matter>,
     door: DemoDoor,
 }
 
@@ -156,28 +102,35 @@ fn empty_dir(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes the whole consortium to disk: departments' databases, keys, genesis, configurations. `dir` is cleared first.
+/// Writes the whole consortium that these matters take to disk: departments' databases, keys, genesis, configurations. `dir` is
+/// cleared first.
 pub async fn write_consortium(
     dir: &Path,
     port: u16,
     suite: Suite,
     epoch_blocks: u64,
     city: &Arc<City>,
+    matters: &[Matter],
 ) -> Result<Made> {
     empty_dir(dir)?;
-    let free = free_addresses(DEPARTMENTS.len() * 2)?;
-    let departments =
-        DEPARTMENTS.iter().enumerate().map(|(i, (id, zh, en, validator, _))| PlannedDepartment {
-            id: id.parse().expect("a name"),
-            title: Text { zh: (*zh).into(), en: (*en).into() },
-            validator: *validator,
-            listen: free[i],
-            http: if *id == "bureau" { ([127, 0, 0, 1], port).into() } else { free[DEPARTMENTS.len() + i] },
-        });
-    let plan = Plan { epoch_blocks, ..Plan::new("通办演示联盟", suite, departments.collect()) };
-    let matter = dir.join("matters/house-transfer");
-    std::fs::create_dir_all(&matter)?;
-    std::fs::write(matter.join("matter.yaml"), HOUSE_TRANSFER)?;
+    let departments = stage::departments(matters)?;
+    let free = free_addresses(departments.len() * 2)?;
+    let planned = departments.iter().enumerate().map(|(i, d)| PlannedDepartment {
+        id: d.id.clone(),
+        title: d.title.clone(),
+        validator: d.validator,
+        listen: free[i],
+        http: match d.id.as_str() {
+            HANDLER => ([127, 0, 0, 1], port).into(),
+            _ => free[departments.len() + i],
+        },
+    });
+    let plan = Plan { epoch_blocks, ..Plan::new("通办演示联盟", suite, planned.collect()) };
+    for matter in matters {
+        let home = dir.join("matters").join(matter.package.id.as_str());
+        std::fs::create_dir_all(&home)?;
+        std::fs::write(home.join("matter.yaml"), &matter.package.text)?;
+    }
     std::fs::write(dir.join("elements.yaml"), ELEMENTS)?;
     let root = dir.canonicalize()?;
     let made = setup::make(&plan, dir, PASSPHRASE, now_ms(), |config: &mut Config| {
@@ -185,17 +138,18 @@ pub async fn write_consortium(
         config.database = home.join("department.db").to_string_lossy().into_owned();
         config.connector = home.join("connector.yaml");
         config.standard = root.join("elements.yaml");
-        if config.department.as_str() == "bureau" {
-            config.matters = vec![root.join("matters/house-transfer")];
-        }
+        let handled = matters.iter().filter(|m| m.package.handler == config.department);
+        config.matters = handled.map(|m| root.join("matters").join(m.package.id.as_str())).collect();
     })?;
     let mut writes = Vec::new();
-    for (id, _, _, _, connector) in DEPARTMENTS {
-        let home = dir.join("departments").join(id);
+    for department in departments {
+        let home = dir.join("departments").join(department.id.as_str());
         std::fs::create_dir_all(&home)?;
-        std::fs::write(home.join("connector.yaml"), connector)?;
+        std::fs::write(home.join("connector.yaml"), stage::connector(&department.id)?)?;
         let city = city.clone();
-        writes.push(tokio::spawn(async move { city.write(id, &home.join("department.db")).await }));
+        writes.push(tokio::spawn(async move {
+            city.write(department.id.as_str(), &home.join("department.db")).await
+        }));
     }
     for write in writes {
         write.await??;
@@ -204,28 +158,39 @@ pub async fn write_consortium(
     Ok(made)
 }
 
-fn personas(city: &City) -> Vec<Persona> {
-    let plain = city.sales.iter().rev().filter(|s| s.exception.is_none()).take(12);
-    plain
-        .flat_map(|s| {
-            let persona = |role: &str, me: &crate::city::Citizen, other: &crate::city::Citizen| Persona {
-                id: me.id.clone(),
-                name: me.name.clone(),
-                role: role.into(),
-                unit: s.unit.clone(),
-                contract: s.contract.clone(),
-                other_id: other.id.clone(),
-                other_name: other.name.clone(),
-            };
-            [persona("seller", &s.seller, &s.buyer), persona("buyer", &s.buyer, &s.seller)]
-        })
-        .collect()
+/// How many applications of each matter wait for visitors of the portal.
+const APPLICATIONS: usize = 2;
+
+/// The people one can be on the portal, each with an application that waits for them; departments' databases are prepared for it.
+async fn personas(dir: &Path, casting: &mut Casting, matters: &[Matter]) -> Result<Vec<Persona>> {
+    let mut personas = Vec::new();
+    for matter in matters {
+        for _ in 0..APPLICATIONS {
+            let play = casting.cast(matter, PLAIN)?;
+            play.prepare(&dir.join("departments")).await?;
+            let (form, parties) = (play.form()?, play.parties());
+            let person = |c: &Citizen| flow::Person { id: c.id.clone(), name: c.name.clone() };
+            let all: BTreeMap<_, _> = parties.iter().map(|(role, c)| (role.clone(), person(c))).collect();
+            // in the order of the matter: whoever comes first there is offered first
+            for role in matter.package.parties.iter().map(|p| &p.id).filter(|r| parties.contains_key(*r)) {
+                personas.push(Persona {
+                    id: parties[role].id.clone(),
+                    name: parties[role].name.clone(),
+                    matter: matter.package.id.clone(),
+                    role: role.clone(),
+                    form: form.clone(),
+                    parties: all.clone(),
+                });
+            }
+        }
+    }
+    Ok(personas)
 }
 
-/// A door with a fresh terminal for the people of a city.
-pub fn door(city: &City, suite: Suite) -> DemoDoor {
+/// A door with a fresh terminal for these people.
+pub fn door(personas: Vec<Persona>, suite: Suite) -> DemoDoor {
     DemoDoor {
-        personas: Arc::new(personas(city)),
+        personas: Arc::new(personas),
         terminal: Arc::new(Terminal::new(SigningKey::random(suite))),
         device_seed: crypto::random(),
     }
@@ -234,114 +199,120 @@ pub fn door(city: &City, suite: Suite) -> DemoDoor {
 /// How many calls a day the demo's bureau asks its holders for.
 const CALLS_A_DAY: u32 = 5_000;
 
-/// What the departments of the demo put on the ledger before the first case, round by round: catalogue entries; the bureau's project;
-/// the requests for what it needs, with one of another department that still waits; the holders' approvals, the bureau's terminal
-/// and its matter.
+/// What the departments of the demo put on the ledger before the first case, round by round: catalogue entries; a project for
+/// each matter; the requests for what it needs under a statute, with one of another department that still waits; the holders'
+/// approvals, the handler's terminal and the matters.
 pub fn publications(
     resources: Vec<(DepartmentId, Resource)>,
     terminal: PublicKey,
+    matters: &[Matter],
 ) -> Result<[Vec<(DepartmentId, Body)>; 4]> {
+    let departments: BTreeSet<_> = stage::departments(matters)?.into_iter().map(|d| d.id).collect();
     let catalogue =
         resources.into_iter().map(|(id, resource)| (id, Body::PublishResource(resource))).collect();
     fn name<T: std::str::FromStr<Err = IdError>>(text: &str) -> T {
         text.parse().expect("a name")
     }
-    let text = |zh: &str, en: &str| Text { zh: zh.into(), en: en.into() };
     let until_ms = now_ms() + 365 * 24 * 3_600_000;
-    let request = |id: &str, holder: &str, resource: &str, names: &[&str], citation: &str, purpose: Text| {
-        RequestShare {
-            id: name(id),
-            holder: name(holder),
-            resource: name(resource),
-            names: names.iter().map(|n| name(n)).collect(),
-            matter: name("house-transfer"),
-            project: Some(name("one-stop-transfer")),
-            citation: citation.into(),
-            purpose,
-            per_day: CALLS_A_DAY,
-            until_ms,
-        }
-    };
-    let requests = [
-        request(
-            "restriction-check",
-            "registry",
-            "registry.restriction",
-            &["seized", "objected"],
-            "不动产登记暂行条例第二十二条",
-            text("受理前核验查封与异议", "to check for seizures and objections before acceptance"),
-        ),
-        request(
-            "execution-check",
-            "court",
-            "court.dishonest",
-            &["listed"],
-            "民事诉讼法第二百六十六条",
-            text("依法协助执行", "to assist execution, as the law demands"),
-        ),
-    ];
-    let project = RegisterProject {
-        id: name("one-stop-transfer"),
-        title: text("不动产登记与水电气过户“一件事”", "House transfer with its utilities, in one go"),
-        purpose: text(
-            "一次申请、一次签署、各部门并联办理",
-            "one application, one signature, all departments at once",
-        ),
-        citation: "优化营商环境条例第三十六条".into(),
-        needs: requests
-            .iter()
-            .map(|r| Use {
-                holder: r.holder.clone(),
-                resource: r.resource.clone(),
-                names: r.names.clone(),
-                matter: r.matter.clone(),
-                per_day: r.per_day,
-            })
-            .collect(),
-        until_ms,
-    };
-    let waits = RequestShare {
-        project: None,
-        per_day: 200,
-        ..request(
-            "signing-check",
-            "police",
-            "police.identity",
-            &["name_matches"],
-            "城市房地产管理法第四十一条",
-            text("网签时核验当事人姓名", "to verify the parties' names when a contract is registered"),
-        )
-    };
-    let approvals = requests.iter().map(|r| {
-        let approval = ApproveBasis {
-            id: r.id.clone(),
-            asker: name("bureau"),
-            matter: r.matter.clone(),
+    let (mut projects, mut asked, mut last) = (Vec::new(), Vec::new(), Vec::new());
+    for Matter { package, .. } in matters {
+        let requests = requests(package, until_ms);
+        let title = &package.title;
+        let needs = requests.iter().map(|r| Use {
+            holder: r.holder.clone(),
             resource: r.resource.clone(),
             names: r.names.clone(),
-            citation: r.citation.clone(),
-            expires_ms: r.until_ms,
+            matter: r.matter.clone(),
+            per_day: r.per_day,
+        });
+        let project = RegisterProject {
+            id: name(package.id.as_str()),
+            title: title.clone(),
+            purpose: package.summary.clone().unwrap_or_else(|| title.clone()),
+            citation: "优化营商环境条例第三十六条".into(),
+            needs: needs.collect(),
+            until_ms,
         };
-        (r.holder.clone(), Body::ApproveBasis(approval))
-    });
-    let package = Package::parse("house-transfer", HOUSE_TRANSFER)?;
-    let own = [
-        (name("bureau"), Body::EnrolTerminal(EnrolTerminal { key: terminal, active: true })),
-        (name("bureau"), Body::PublishMatter(package.publication(terminal.suite()))),
-    ];
-    let last = approvals.chain(own).collect();
-    let asked = requests.iter().cloned().map(|r| (name("bureau"), Body::RequestShare(r)));
-    let asked = asked.chain([(name("housing"), Body::RequestShare(waits))]).collect();
-    Ok([catalogue, vec![(name("bureau"), Body::RegisterProject(project))], asked, last])
+        if !requests.is_empty() {
+            projects.push((package.handler.clone(), Body::RegisterProject(project)));
+        }
+        for r in &requests {
+            let approval = ApproveBasis {
+                id: r.id.clone(),
+                asker: package.handler.clone(),
+                matter: r.matter.clone(),
+                resource: r.resource.clone(),
+                names: r.names.clone(),
+                citation: r.citation.clone(),
+                expires_ms: r.until_ms,
+            };
+            last.push((r.holder.clone(), Body::ApproveBasis(approval)));
+        }
+        asked.extend(requests.into_iter().map(|r| (package.handler.clone(), Body::RequestShare(r))));
+        let publication = package.publication(terminal.suite());
+        last.push((package.handler.clone(), Body::PublishMatter(publication)));
+    }
+    let waits = RequestShare {
+        id: name("signing-check"),
+        holder: name("police"),
+        resource: name("police.identity"),
+        names: vec![name("name_matches")],
+        matter: name("house-transfer"),
+        project: None,
+        citation: "城市房地产管理法第四十一条".into(),
+        purpose: Text {
+            zh: "网签时核验当事人姓名".into(),
+            en: "to verify the parties' names when a contract is registered".into(),
+        },
+        per_day: 200,
+        until_ms,
+    };
+    if departments.contains(&name::<DepartmentId>("housing")) {
+        asked.push((name("housing"), Body::RequestShare(waits)));
+    }
+    last.push((name(HANDLER), Body::EnrolTerminal(EnrolTerminal { key: terminal, active: true })));
+    Ok([catalogue, projects, asked, last])
+}
+
+/// What a matter needs under statutes: one request for each, of each holder's resource.
+fn requests(package: &Package, until_ms: u64) -> Vec<RequestShare> {
+    let mut all: BTreeMap<(ApprovalId, ResourceId), RequestShare> = BTreeMap::new();
+    for step in &package.steps {
+        let Some(flow::Basis::Statutory(id)) = &step.basis else { continue };
+        let need = package.need(step);
+        let request = all.entry((id.clone(), need.resource.clone())).or_insert_with(|| RequestShare {
+            id: id.clone(),
+            holder: need.holder.clone(),
+            resource: need.resource.clone(),
+            names: vec![],
+            matter: package.id.clone(),
+            project: Some(package.id.as_str().parse().expect("a name")),
+            citation: package.bases[id].zh.clone(),
+            purpose: need.purpose.clone(),
+            per_day: CALLS_A_DAY,
+            until_ms,
+        });
+        for name in need.what.names() {
+            if !request.names.contains(&name) {
+                request.names.push(name);
+            }
+        }
+    }
+    all.into_values().collect()
 }
 
 impl Demo {
-    /// Writes and starts the whole consortium and publishes its catalogue, bases and matter.
-    pub async fn start(dir: &Path, port: u16, suite: Suite, seed: u64) -> Result<Self> {
-        let city = Arc::new(City::new(seed));
-        let made = write_consortium(dir, port, suite, setup::EPOCH_BLOCKS, &city).await?;
-        let door = door(&city, suite);
-        let mut demo = Self { dir: dir.to_owned(), made, nodes: BTreeMap::new(), city, door };
+    /// Writes and starts the whole consortium that these matters take, and publishes its catalogue, bases and matters.
+    pub async fn start(
+        dir: &Path,
+        port: u16,
+        suite: Suite,
+        casting: &mut Casting,
+        matters: Vec<Matter>,
+    ) -> Result<Self> {
+        let made = write_consortium(dir, port, suite, setup::EPOCH_BLOCKS, casting.city(), &matters).await?;
+        let door = door(personas(dir, casting, &matters).await?, suite);
+        let mut demo = Self { dir: dir.to_owned(), made, nodes: BTreeMap::new(), matters, door };
         for id in demo.made.keys.keys().cloned().collect::<Vec<_>>() {
             demo.start_node(&id).await?;
         }
@@ -351,7 +322,7 @@ impl Demo {
 
     async fn start_node(&mut self, id: &DepartmentId) -> Result<()> {
         let config = Config::read(&node_dir(&self.dir, id).join("node.toml"))?;
-        let door = (id.as_str() == "bureau").then(|| self.door.clone());
+        let door = (id.as_str() == HANDLER).then(|| self.door.clone());
         let node = Node::start(config, PASSPHRASE, door)
             .await
             .with_context(|| format!("starting the node of {id}"))?;
@@ -367,7 +338,7 @@ impl Demo {
         let resources = self.nodes.iter().flat_map(|(id, node)| {
             node.gateway().resources().iter().map(move |resource| (id.clone(), resource.clone()))
         });
-        for round in publications(resources.collect(), self.door.terminal.public())? {
+        for round in publications(resources.collect(), self.door.terminal.public(), &self.matters)? {
             self.submit_all(round).await?;
         }
         Ok(())
@@ -394,8 +365,13 @@ impl Demo {
     }
 
     fn client(&self) -> Client {
-        let bureau = self.node("bureau");
+        let bureau = self.node(HANDLER);
         Client::new(bureau.http, bureau.config.api_token.as_deref().unwrap_or_default())
+    }
+
+    /// Who carries cases through this consortium's API.
+    pub fn driver(&self) -> Driver {
+        Driver::new(self.client(), self.made.chain, self.door.clone(), self.dir.clone())
     }
 
     /// Stops every node.
@@ -406,179 +382,6 @@ impl Demo {
     }
 }
 
-/// Carries sales through the API as citizens, a clerk and a terminal would.
-#[derive(Clone)]
-pub struct Driver {
-    client: Client,
-    chain: ChainId,
-    door: DemoDoor,
-    receipts: PathBuf,
-}
-
-impl Driver {
-    /// A driver that works through a bureau's API and saves receipts to a folder.
-    pub fn new(client: Client, chain: ChainId, door: DemoDoor, receipts: PathBuf) -> Self {
-        Self { client, chain, door, receipts }
-    }
-
-    /// Runs one sale to its named state, and a second submission of it where the sale is one submitted twice.
-    pub async fn run(&self, sale: &Sale) -> Result<Vec<CaseReport>> {
-        let begun = Instant::now();
-        let id = self.client.open_case("house-transfer", self.form(sale), self.parties(sale)).await?;
-        let mut reports = Vec::new();
-        if sale.exception == Some(Exception::Twice) {
-            reports.push(self.submit_again(sale, &id).await?);
-        }
-        let mut report = self.carry(sale, &id, begun).await?;
-        report.receipts = self.save_receipts(&id).await?;
-        reports.insert(0, report);
-        Ok(reports)
-    }
-
-    fn form(&self, sale: &Sale) -> Value {
-        json!({ "unit": sale.unit, "contract": sale.contract })
-    }
-
-    fn parties(&self, sale: &Sale) -> Value {
-        let person = |c: &crate::city::Citizen| json!({ "id": c.id, "name": c.name });
-        json!({ "seller": person(&sale.seller), "buyer": person(&sale.buyer) })
-    }
-
-    async fn submit_again(&self, sale: &Sale, first: &str) -> Result<CaseReport> {
-        let begun = Instant::now();
-        let again = self.client.open_case("house-transfer", self.form(sale), self.parties(sale)).await;
-        let refused = again.err().context("the same application was taken twice")?;
-        let code = refused.downcast_ref::<Refused>().map(|r| r.code.clone()).unwrap_or_default();
-        Ok(CaseReport {
-            id: first.into(),
-            matter: "house-transfer".into(),
-            outcome: if code == "duplicate" {
-                "duplicate".into()
-            } else {
-                bail!("expected a duplicate, got {refused}")
-            },
-            reason: "already_open".into(),
-            signatures: 0,
-            documents_uploaded: 0,
-            calls: 0,
-            actions: 0,
-            elapsed_ms: begun.elapsed().as_millis() as u64,
-            waited_ms: 0,
-            steps: vec![],
-            receipts: vec![],
-            exception: Some("Twice".into()),
-        })
-    }
-
-    async fn carry(&self, sale: &Sale, id: &str, begun: Instant) -> Result<CaseReport> {
-        let case = self.case(id).await?;
-        // the seller has a key on a device, the buyer signs on the counter's pad
-        let device = self.door.device(&sale.seller.id);
-        self.identify(id, &case, "seller", Some(device.public())).await?;
-        self.identify(id, &case, "buyer", None).await?;
-        let mut signatures = 0;
-        let mut state = self
-            .wait(id, |c| step_status(c, "precheck") == "done" || rests(c) || c["unconfirmed"].is_string())
-            .await?;
-        if state["unconfirmed"].is_string() {
-            self.client.post(&format!("/api/v1/cases/{id}/confirm"), json!({ "officer": "窗口 07" })).await?;
-            state = self.wait(id, rests).await?;
-        }
-        if !rests(&state) {
-            let consent = self.sign(id, "seller", &device).await?;
-            signatures = 1;
-            if sale.exception == Some(Exception::Withdrawn) {
-                let message =
-                    WithdrawConsent::signing_bytes(self.chain, consent.parse().map_err(anyhow::Error::msg)?);
-                let body = json!({ "consent": consent, "signature": hex::encode(device.sign(&message)) });
-                self.client.post(&format!("/api/v1/cases/{id}/withdraw"), body).await?;
-            } else {
-                self.sign(id, "buyer", self.door.terminal.pad()).await?;
-            }
-            state = self.wait(id, rests).await?;
-        }
-        Ok(CaseReport {
-            id: id.into(),
-            matter: "house-transfer".into(),
-            outcome: state["outcome"].as_str().unwrap_or_default().into(),
-            reason: state["reason"].as_str().unwrap_or_default().into(),
-            signatures,
-            documents_uploaded: 0,
-            calls: state["calls"].as_u64().unwrap_or_default(),
-            actions: state["actions"].as_u64().unwrap_or_default(),
-            elapsed_ms: begun.elapsed().as_millis() as u64,
-            waited_ms: 0,
-            steps: state["steps"].as_array().cloned().unwrap_or_default(),
-            receipts: vec![],
-            exception: sale.exception.map(|e| format!("{e:?}")),
-        })
-    }
-
-    async fn case(&self, id: &str) -> Result<Value> {
-        self.client.get(&format!("/api/v1/cases/{id}")).await
-    }
-
-    /// Waits until something holds of a case.
-    async fn wait(&self, id: &str, holds: impl Fn(&Value) -> bool) -> Result<Value> {
-        let deadline = Instant::now() + Duration::from_secs(180);
-        let mut case = self.case(id).await?;
-        while !holds(&case) {
-            if Instant::now() > deadline {
-                bail!("case {id} came to no end: {}", serde_json::to_string(&case)?);
-            }
-            case = self.client.get(&format!("/api/v1/cases/{id}/next")).await?;
-        }
-        Ok(case)
-    }
-
-    async fn identify(&self, id: &str, case: &Value, role: &str, device: Option<PublicKey>) -> Result<()> {
-        let parties = case["parties"].as_array().context("a case has parties")?;
-        let party = parties.iter().find(|p| p["role"] == role).context("the role is there")?;
-        let subject = party["subject"].as_str().unwrap_or_default().parse().map_err(anyhow::Error::msg)?;
-        let role: RoleId = role.parse().map_err(anyhow::Error::msg)?;
-        let case = id.parse().map_err(anyhow::Error::msg)?;
-        let who = Identified { chain: self.chain, case, role: &role, subject, at_ms: now_ms() };
-        let (assertion, signature) = match device {
-            Some(device) => self.door.terminal.vouch_for_passkey(&who, device),
-            None => self.door.terminal.vouch_at_counter(&who),
-        };
-        let body =
-            json!({ "assertion": hex::encode(encode(&assertion)), "signature": hex::encode(signature) });
-        self.client.post(&format!("/api/v1/cases/{id}/identify"), body).await.map(drop)
-    }
-
-    async fn sign(&self, id: &str, role: &str, key: &SigningKey) -> Result<String> {
-        let draft: Value = self.client.get(&format!("/api/v1/cases/{id}/consent/{role}?lang=zh-CN")).await?;
-        let to_sign = hex::decode(draft["to_sign"].as_str().unwrap_or_default())?;
-        let body = json!({ "terms": draft["terms"], "signature": hex::encode(key.sign(&to_sign)) });
-        let given = self.client.post(&format!("/api/v1/cases/{id}/consent"), body).await?;
-        Ok(given["id"].as_str().context("a consent has an ID")?.to_owned())
-    }
-
-    async fn save_receipts(&self, id: &str) -> Result<Vec<String>> {
-        let names: Vec<String> = self.client.get(&format!("/api/v1/cases/{id}/receipts")).await?;
-        let dir = self.receipts.join(&id[..16]);
-        std::fs::create_dir_all(&dir)?;
-        let mut files = Vec::new();
-        for name in names {
-            let receipt = self.client.get_bytes(&format!("/api/v1/cases/{id}/receipts/{name}")).await?;
-            let path = dir.join(format!("{name}.json"));
-            std::fs::write(&path, receipt)?;
-            files.push(path.display().to_string());
-        }
-        Ok(files)
-    }
-}
-
-fn rests(case: &Value) -> bool {
-    !matches!(case["outcome"].as_str(), Some("open" | "blocked"))
-}
-
-fn step_status<'a>(case: &'a Value, step: &str) -> &'a str {
-    let steps = case["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
-    steps.iter().find(|s| s["step"] == step).and_then(|s| s["status"].as_str()).unwrap_or_default()
-}
-
 fn progress(len: usize, quiet: bool) -> ProgressBar {
     if quiet {
         return ProgressBar::hidden();
@@ -587,53 +390,72 @@ fn progress(len: usize, quiet: bool) -> ProgressBar {
     ProgressBar::new(len as u64).with_style(style)
 }
 
-/// Draws as many reports as wanted from the city's sales, in its own mix; cases with an outage run together, at the end,
-/// while the power company's node is down.
-async fn run_cases(demo: &mut Demo, wanted: usize, quiet: bool) -> Result<Vec<CaseReport>> {
-    let driver = Driver::new(demo.client(), demo.made.chain, demo.door.clone(), demo.dir.join("receipts"));
-    let (mut plain, mut outage, mut count) = (Vec::new(), Vec::new(), 0);
-    for sale in &demo.city.sales {
-        let weight = if sale.exception == Some(Exception::Twice) { 2 } else { 1 };
-        if count + weight > wanted {
-            if count == wanted {
-                break;
-            }
-            continue;
+/// Draws scenarios of a matter as often as they say, dealt like cards so that a few dozen cases show every kind, until so many
+/// cases come of them. The first is the plain one: it is what a newcomer sees.
+pub fn draw(matter: &Matter, casting: &mut Casting, wanted: usize, seed: u64) -> Result<Vec<Play>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut deck: Vec<&String> = Vec::new();
+    let (mut plays, mut count) = (Vec::new(), 0);
+    while count < wanted {
+        if deck.is_empty() {
+            let cards = matter.scenarios.iter();
+            deck = cards.flat_map(|(name, s)| std::iter::repeat_n(name, s.share as usize)).collect();
+            deck.shuffle(&mut rng);
+            anyhow::ensure!(!deck.is_empty(), "{}: no scenario has a share", matter.package.id);
         }
-        count += weight;
-        let list = if sale.exception == Some(Exception::PowerDown) { &mut outage } else { &mut plain };
-        list.push(sale.clone());
+        let name = if count == 0 { PLAIN } else { deck.pop().expect("just filled") };
+        // what makes two cases of one application does not fit in where one is wanted
+        let name = if count + 1 == wanted && matter.scenarios[name].twice { PLAIN } else { name };
+        let play = casting.cast(matter, name)?;
+        count += if play.scenario.twice { 2 } else { 1 };
+        plays.push(play);
     }
+    Ok(plays)
+}
+
+/// Plays all, so many at once; those with a department whose node is down run together at the end, while it is.
+pub async fn run_plays(
+    demo: &mut Demo,
+    plays: Vec<Play>,
+    at_once: usize,
+    quiet: bool,
+) -> Result<Vec<CaseReport>> {
+    let driver = demo.driver();
+    let wanted = plays.iter().map(|p| if p.scenario.twice { 2 } else { 1 }).sum();
+    let (outages, plain): (Vec<_>, Vec<_>) = plays.into_iter().partition(|p| p.scenario.down.is_some());
     let bar = progress(wanted, quiet);
     let reports = Arc::new(Mutex::new(Vec::new()));
-    let gate = Arc::new(Semaphore::new(AT_ONCE));
-    let spawn = |sale: Sale| {
+    let gate = Arc::new(Semaphore::new(at_once));
+    let spawn = |play: Play| {
         let (driver, reports, gate, bar) = (driver.clone(), reports.clone(), gate.clone(), bar.clone());
         tokio::spawn(async move {
             let _permit = gate.acquire_owned().await?;
-            let done = driver.run(&sale).await?;
+            let done = driver.run(&play).await.with_context(|| format!("scenario {}", play.name))?;
             bar.inc(done.len() as u64);
-            reports.lock().await.extend(done);
-            anyhow::Ok(())
+            reports.lock().await.extend(done.iter().cloned());
+            anyhow::Ok(done)
         })
     };
     for task in plain.into_iter().map(&spawn).collect::<Vec<_>>() {
         task.await??;
     }
-    if !outage.is_empty() {
-        bar.set_message("(the power company's node is down)");
-        let power: DepartmentId = "power".parse().expect("a name");
-        demo.nodes.remove(&power).context("the power company's node runs")?.stop().await;
+    let mut by_department: BTreeMap<DepartmentId, Vec<Play>> = BTreeMap::new();
+    for play in outages {
+        by_department.entry(play.scenario.down.clone().context("it has one")?).or_default().push(play);
+    }
+    for (department, plays) in by_department {
+        bar.set_message(format!("(the node of {department} is down)"));
+        demo.nodes.remove(&department).context("the node runs")?.stop().await;
         let down = Instant::now();
-        let tasks: Vec<_> = outage.into_iter().map(&spawn).collect();
-        wait_until_blocked(&driver).await?;
-        demo.start_node(&power).await?;
+        let tasks: Vec<_> = plays.into_iter().map(&spawn).collect();
+        wait_until_blocked(&driver, &department, at_once).await?;
+        demo.start_node(&department).await?;
         let waited = down.elapsed().as_millis() as u64;
+        let mut ids = BTreeSet::new();
         for task in tasks {
-            task.await??;
+            ids.extend(task.await??.into_iter().map(|r| r.id));
         }
-        for report in reports.lock().await.iter_mut().filter(|r| r.exception.as_deref() == Some("PowerDown"))
-        {
+        for report in reports.lock().await.iter_mut().filter(|r| ids.contains(&r.id)) {
             report.waited_ms = waited.min(report.elapsed_ms);
             report.elapsed_ms -= report.waited_ms;
         }
@@ -643,19 +465,19 @@ async fn run_cases(demo: &mut Demo, wanted: usize, quiet: bool) -> Result<Vec<Ca
     Ok(std::mem::take(&mut *reports))
 }
 
-/// Waits until a case says that it is blocked, and by the power company.
-async fn wait_until_blocked(driver: &Driver) -> Result<()> {
+/// Waits until a case says that it is blocked, and by this department.
+async fn wait_until_blocked(driver: &Driver, department: &DepartmentId, at_once: usize) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let ids: Vec<String> = driver.client.get("/api/v1/cases").await?;
-        for id in ids.iter().take(AT_ONCE) {
+        for id in ids.iter().take(at_once) {
             let case = driver.case(id).await?;
-            if case["outcome"] == "blocked" && case["waits_for"] == "power" {
+            if case["outcome"] == "blocked" && case["waits_for"] == department.as_str() {
                 return Ok(());
             }
         }
         if Instant::now() > deadline {
-            bail!("no case said that it waits for the power company while its node was down");
+            bail!("no case said that it waits for {department} while its node was down");
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
@@ -667,7 +489,7 @@ fn percentile(sorted: &[u64], p: f64) -> u64 {
 
 /// The latency of finality, measured with a few commands of the bureau's.
 async fn finality_ms(demo: &Demo) -> Result<(u64, u64)> {
-    let flow = &demo.node("bureau").flow;
+    let flow = &demo.node(HANDLER).flow;
     let mut samples = Vec::new();
     for i in 0..20u8 {
         let begun = Instant::now();
@@ -686,6 +508,7 @@ fn print_timeline(report: &CaseReport) {
         let mark = match text("status") {
             "done" => "✓",
             "failed" => "✗",
+            "skipped" => "–",
             "waiting" => "…",
             _ => "·",
         };
@@ -709,14 +532,21 @@ fn print_timeline(report: &CaseReport) {
 
 /// Runs the demo.
 pub async fn run(options: Options) -> Result<()> {
-    if options.matter != "house-transfer" {
-        bail!("there is no matter `{}` in the demo yet; it has: house-transfer", options.matter);
-    }
+    let names = match options.headless {
+        true => vec![options.matter.clone()],
+        // whoever looks at the portal finds every service there
+        false => stage::matter_names(),
+    };
+    let played = stage::matter(&options.matter)?;
+    let matters = stage::matters(&names)?;
     let begun = Instant::now();
+    let count = stage::departments(&matters)?.len();
     if !options.json {
-        say!("Starting a consortium of {} departments, 4 of them validators …", DEPARTMENTS.len());
+        say!("Starting a consortium of {count} departments, 4 of them validators …");
     }
-    let mut demo = Demo::start(&options.data, options.port, options.suite, options.seed).await?;
+    let mut casting = Casting::new(Arc::new(City::new(options.seed)));
+    let plays = draw(&played, &mut casting, options.cases, options.seed)?;
+    let mut demo = Demo::start(&options.data, options.port, options.suite, &mut casting, matters).await?;
     if !options.json {
         say!(
             "Ready after {:.1} s; running {} case(s) of {} …",
@@ -726,8 +556,8 @@ pub async fn run(options: Options) -> Result<()> {
         );
     }
     let (p50, p99) = finality_ms(&demo).await?;
-    let reports = run_cases(&mut demo, options.cases, options.json).await?;
-    let bureau = demo.node("bureau");
+    let reports = run_plays(&mut demo, plays, AT_ONCE, options.json).await?;
+    let bureau = demo.node(HANDLER);
     let document = json!({
         "consortium": {
             "chain_id": demo.made.chain,

@@ -252,7 +252,8 @@ impl Own {
                 let events = block["events"].as_array().cloned().unwrap_or_default();
                 let event = events.iter().find(|e| e["id"] == id.to_string());
                 let code = event.and_then(|e| e["outcome"].as_str()).unwrap_or("refused").to_owned();
-                bail!("the ledger refused it: {code} ({})", advice(&code))
+                let advice = advice(&code);
+                Err(LedgerRefused { code, advice }.into())
             }
             Some(2) => bail!(
                 "the node did not take the command in: is {} (still) in the consortium?",
@@ -263,6 +264,15 @@ impl Own {
             ),
         }
     }
+}
+
+/// The ledger refused a command.
+#[derive(Debug, thiserror::Error)]
+#[error("the ledger refused it: {code} ({advice})")]
+pub struct LedgerRefused {
+    /// The refusal's stable code.
+    pub code: String,
+    advice: &'static str,
 }
 
 /// What to do about a refusal.

@@ -4,6 +4,7 @@ pub mod archive;
 pub mod audit;
 pub mod backup;
 pub mod bench;
+pub mod bench_case;
 pub mod bench_catalogue;
 pub mod bench_gateway;
 pub mod catalogue;
@@ -14,10 +15,13 @@ pub mod decoders;
 pub mod demo;
 pub mod doctor;
 pub mod govern;
+pub mod matter;
 pub mod out;
+pub mod play;
 pub mod project;
 pub mod setup;
 pub mod sharing;
+pub mod stage;
 
 /// Reads the word of a suite, for the command line.
 pub fn suite(word: &str) -> Result<model::Suite, String> {

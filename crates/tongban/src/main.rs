@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 use std::{path::PathBuf, process::ExitCode};
 use tongban::{
-    archive, audit, backup, bench, bench_catalogue, bench_gateway, catalogue, connector, demo, doctor,
-    govern, project, say, setup, sharing,
+    archive, audit, backup, bench, bench_case, bench_catalogue, bench_gateway, catalogue, connector, demo,
+    doctor, govern, matter, project, say, setup, sharing,
 };
 
 /// Departments share a citizen's data one transaction at a time, under consent, with proof.
@@ -22,14 +22,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start a whole consortium on this machine, carry a house transfer through it, and open the portal.
+    /// Start a whole consortium on this machine, carry cases of a matter through it, and open the portal.
     ///
-    /// Example: tongban demo --headless --cases 100 --json
+    /// Examples: tongban demo
+    ///           tongban demo --headless --matter enterprise-start --cases 100 --json
     Demo {
         /// Stop after the cases instead of serving the portal.
         #[arg(long)]
         headless: bool,
-        /// The matter.
+        /// The matter: house-transfer, enterprise-start, newborn or restaurant.
         #[arg(long, default_value = "house-transfer")]
         matter: String,
         /// How many cases.
@@ -154,10 +155,10 @@ enum Command {
         #[command(subcommand)]
         command: LedgerCommand,
     },
-    /// Check and publish matter packages.
+    /// Matter packages: check, dry-run, draw, publish, list.
     Matter {
         #[command(subcommand)]
-        command: catalogue::MatterCommand,
+        command: matter::MatterCommand,
     },
     /// The catalogue of data resources on the ledger: publish what a department answers for, search, show.
     Resource {
@@ -202,12 +203,12 @@ enum Command {
     /// Print the OpenAPI document of a node.
     #[command(hide = true)]
     Openapi,
-    /// Print the JSON Schema of a file format, for editors: `connector`, `standard`, `sharing` or `project`.
+    /// Print the JSON Schema of a file format, for editors: `connector`, `standard`, `matter`, `scenario`, `sharing` or `project`.
     ///
     /// Example: tongban schema connector > connector.schema.json
     Schema {
         /// The format.
-        #[arg(value_parser = ["connector", "standard", "sharing", "project"])]
+        #[arg(value_parser = ["connector", "standard", "matter", "scenario", "sharing", "project"])]
         format: String,
     },
 }
@@ -341,6 +342,18 @@ enum BenchCommand {
     ///
     /// Example: tongban bench ledger --validators 4 --bytes 512 --in-flight 1000 --seconds 20 --json
     Ledger(bench::Options),
+    /// Whole cases a second, and how long each takes from application to end.
+    ///
+    /// Example: tongban bench case --matter enterprise-start --cases 50 --at-once 4 --json
+    Case(bench_case::CaseOptions),
+    /// Whole calls, from asking to the opened payload, at a steady rate.
+    ///
+    /// Example: tongban bench call --rate 50 --seconds 20 --json
+    Call(bench_case::CallOptions),
+    /// Receipts verified offline on one core.
+    ///
+    /// Example: tongban bench verify --suite national --json
+    Verify(bench_case::VerifyOptions),
     /// Look-ups a second through a connector on PostgreSQL, beside the bare driver's in the same run.
     ///
     /// Example: tongban bench gateway --database postgres://bench@127.0.0.1/bench --rows 10000000 --connections 32 --json
@@ -484,14 +497,19 @@ async fn run(command: Command) -> Result<()> {
         Command::Project { command } => project::project(command).await,
         Command::Budget { command } => unless(sharing::budget(command).await?),
         Command::Objection { command } => sharing::objection(command).await,
-        Command::Matter { command } => unless(catalogue::matter(command).await?),
+        Command::Matter { command } => unless(matter::matter(command).await?),
         Command::Connector { command } => unless(connector::connector(command).await?),
         Command::Bench { command: BenchCommand::Ledger(options) } => bench::ledger(options).await,
+        Command::Bench { command: BenchCommand::Case(options) } => bench_case::case(options).await,
+        Command::Bench { command: BenchCommand::Call(options) } => bench_case::call(options).await,
+        Command::Bench { command: BenchCommand::Verify(options) } => bench_case::verify(options).await,
         Command::Bench { command: BenchCommand::Gateway(options) } => bench_gateway::gateway(options).await,
         Command::Bench { command: BenchCommand::Catalogue(options) } => bench_catalogue::catalogue(&options),
         Command::Schema { format } => {
             let schema = match format.as_str() {
                 "standard" => serde_json::to_value(gateway::Standard::schema())?,
+                "matter" => flow::Package::schema(),
+                "scenario" => flow::scenario::Scenario::schema(),
                 "sharing" => sharing::rules_schema(),
                 "project" => project::project_schema(),
                 _ => serde_json::to_value(gateway::Connector::schema())?,

@@ -144,6 +144,7 @@ fn config_of(id: &DepartmentId, listen: SocketAddr, http: SocketAddr) -> Config 
         connector: "connector.yaml".into(),
         standard: "elements.yaml".into(),
         matters: vec![],
+        packages: "packages".into(),
         api_token: Some(hex::encode(crypto::random::<16>())),
         votes: "votes".into(),
         first_start: "first-start".into(),

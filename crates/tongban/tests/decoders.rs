@@ -8,7 +8,7 @@ use tongban::decoders;
 
 type Decoder = fn(&[u8]);
 
-const DECODERS: [(&str, Decoder, usize); 9] = [
+const DECODERS: [(&str, Decoder, usize); 10] = [
     ("body", decoders::body, 20_000),
     ("command", decoders::command, 20_000),
     ("block", decoders::block, 5_000),
@@ -18,6 +18,7 @@ const DECODERS: [(&str, Decoder, usize); 9] = [
     ("genesis", decoders::genesis, 2_000),
     ("connector", decoders::connector, 300),
     ("package", decoders::package, 100),
+    ("scenario", decoders::scenario, 100),
 ];
 
 fn changed(sample: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {

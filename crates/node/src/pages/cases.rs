@@ -13,7 +13,7 @@ use axum::{
 };
 use flow::{
     Basis, CaseError, CaseView, StepKind,
-    case::{PARKED_FOR_MS, StepState},
+    case::{PARKED_FOR_MS, StepState, is_due},
 };
 use identity::Identified;
 use model::*;
@@ -60,6 +60,7 @@ struct CasePage<'a> {
     at: &'static str,
     id: String,
     short: String,
+    matter: String,
     running: bool,
     outcome: String,
     outcome_key: String,
@@ -69,6 +70,9 @@ struct CasePage<'a> {
     until: String,
     actions: Vec<ActionRow>,
     may_refuse: bool,
+    may_pass: bool,
+    appeal: String,
+    outputs: Vec<(String, String)>,
     hint: String,
     steps: Vec<StepRow>,
     receipts: Vec<String>,
@@ -78,7 +82,9 @@ pub(super) async fn case(seen: Seen) -> Response {
     let Seen { visit, view, role } = &seen;
     let t = &visit.t;
     let body = case_body(view, now_ms());
-    let steps = view.package.steps.iter().zip(&body.steps).map(|(step, s)| StepRow {
+    // those of a repeated role whom this case does not have are no news
+    let taken = |(step, s): &(&flow::Step, &crate::api::StepView)| step.of.is_none() || s.status != "skipped";
+    let steps = view.package.steps.iter().zip(&body.steps).filter(taken).map(|(step, s)| StepRow {
         title: t.pick(&step.title).to_owned(),
         department: visit.department(&s.department),
         state: t.get(&format!("step-{}", s.status)),
@@ -92,13 +98,34 @@ pub(super) async fn case(seen: Seen) -> Response {
         None => String::new(),
         // why another party's case rests is that party's business
         Some(settled) if !view.concerns(role.as_ref(), settled) => t.get("reason-other-party"),
-        Some(_) => {
-            let refused = body.reason == "refused_by_officer";
-            let note = if refused { visit.served.flow.note(view.case.id).await } else { None };
-            let note = note.unwrap_or_default();
-            format!("{} {note}", t.or(&format!("reason-{}", body.reason), "reason-other"))
-        }
+        Some(settled) => match view.rule(settled) {
+            Some(rule) => {
+                let departments: Vec<_> =
+                    view.responsible(rule).iter().map(|d| visit.department(d.as_str())).collect();
+                format!("{} {} {}", t.pick(&rule.ground), t.get("case-responsible"), t.join(&departments))
+            }
+            None => {
+                let refused = body.reason == "refused_by_officer";
+                let note = if refused { visit.served.flow.note(view.case.id).await } else { None };
+                format!(
+                    "{} {}",
+                    t.or(&format!("reason-{}", body.reason), "reason-other"),
+                    note.unwrap_or_default()
+                )
+            }
+        },
     };
+    let refused = settled.filter(|s| s.outcome == CaseOutcome::Refused);
+    let appeal = refused.and_then(|s| match view.rule(s) {
+        Some(rule) => view.package.appeal(rule),
+        None => view.package.appeal.as_ref(),
+    });
+    let outputs = view
+        .package
+        .outputs
+        .iter()
+        .filter(|_| view.case.is_over())
+        .filter_map(|o| Some((t.pick(&o.title).to_owned(), view.case.value(&o.from)?.clone())));
     let parked = settled.filter(|s| s.outcome == CaseOutcome::Parked);
     let receipts = visit.served.flow.receipt_names(view.case.id);
     visit.show(&CasePage {
@@ -106,6 +133,7 @@ pub(super) async fn case(seen: Seen) -> Response {
         at: if role.is_some() { "home" } else { "desk" },
         id: view.case.id.to_string(),
         short: view.case.id.short(),
+        matter: t.pick(&view.package.title).to_owned(),
         running,
         outcome_key: outcome_key(visit, &body.outcome),
         waits_for: visit.department(&body.waits_for),
@@ -113,6 +141,9 @@ pub(super) async fn case(seen: Seen) -> Response {
         next: if running { String::new() } else { t.or(&format!("next-{}", body.outcome), "error-other") },
         until: parked.map(|s| flow::local_minute(s.at_ms + PARKED_FOR_MS)).unwrap_or_default(),
         may_refuse: role.is_none() && view.case.may_refuse(&view.package),
+        may_pass: role.is_none() && view.case.may_pass(&view.package).is_some(),
+        appeal: appeal.map(|x| t.pick(x).to_owned()).unwrap_or_default(),
+        outputs: outputs.collect(),
         actions,
         hint,
         steps: steps.collect(),
@@ -128,10 +159,6 @@ pub(super) async fn case(seen: Seen) -> Response {
 fn outcome_key(visit: &Visit, outcome: &str) -> String {
     let desk = if visit.is_clerk() && outcome == "parked" { "-desk" } else { "" };
     format!("outcome-{outcome}{desk}")
-}
-
-fn pivot(view: &CaseView) -> StepId {
-    view.package.steps.iter().find(|s| s.pivot).map(|s| s.id.clone()).expect("a checked package has a pivot")
 }
 
 /// Whether a party's signing key is the counter's pad, so that the clerk can take their signature.
@@ -154,7 +181,7 @@ fn actions(seen: &Seen) -> (Vec<ActionRow>, String) {
             .get(role)
             .is_some_and(|(_, terms, withdrawn)| withdrawn.is_none() && terms.expires_ms > now)
     };
-    let before_pivot = case.state(&pivot(view)) == StepState::NotStarted;
+    let before_pivot = case.state(&view.package.pivot().id) == StepState::NotStarted;
     let may_withdraw = |role: &RoleId| given(role) && before_pivot;
     if let Some(settled) = &case.settled {
         // a consent that ran out while the case rested is given again first
@@ -176,11 +203,12 @@ fn actions(seen: &Seen) -> (Vec<ActionRow>, String) {
         }
         return (actions, String::new());
     }
-    let ready_to_sign = |role: &RoleId| {
-        let sign =
-            view.package.steps.iter().find(|s| s.kind == StepKind::Sign && s.party.as_ref() == Some(role));
-        sign.is_some_and(|s| s.after.iter().all(|a| matches!(case.state(a), StepState::Done(_))))
+    let standing = case.standing(&view.package);
+    let sign_of = |role: &RoleId| {
+        view.package.steps.iter().find(|s| s.kind == StepKind::Sign && s.party.as_ref() == Some(role))
     };
+    let ready_to_sign = |role: &RoleId| sign_of(role).is_some_and(|s| is_due(s, &standing));
+    let signs = |role: &RoleId| sign_of(role).is_some_and(|s| standing[&s.id] != StepState::Skipped);
     match role {
         Some(role) => {
             if !case.identified.contains_key(role) {
@@ -212,7 +240,7 @@ fn actions(seen: &Seen) -> (Vec<ActionRow>, String) {
             }
         }
     }
-    let everybody = case.parties.iter().all(|p| given(&p.role));
+    let everybody = case.parties.iter().all(|p| given(&p.role) || !signs(&p.role));
     let hint = match role {
         _ if actions.iter().any(|a| a.main) => String::new(),
         Some(role) if given(role) && !everybody => t.get("wait-other"),
@@ -382,16 +410,36 @@ pub(super) async fn resume(seen: Seen, _: Posted) -> Response {
     done(&seen, resumed)
 }
 
-pub(super) async fn refuse(seen: Seen, posted: Posted) -> Response {
+/// The reason a clerk gives, of a form only clerks may send.
+fn reason_of<'a>(seen: &Seen, posted: &'a Posted) -> Result<&'a str, Box<Response>> {
     if seen.role.is_some() {
-        return seen.visit.sign_in_first();
+        return Err(Box::new(seen.visit.sign_in_first()));
     }
     let reason = posted.get("reason").trim();
     if reason.is_empty() || reason.chars().count() > 500 {
-        return seen.visit.error(StatusCode::UNPROCESSABLE_ENTITY, "error-reason");
+        return Err(Box::new(seen.visit.error(StatusCode::UNPROCESSABLE_ENTITY, "error-reason")));
     }
-    let refused = seen.visit.served.flow.refuse_case(seen.view.case.id, OFFICER, reason).await;
-    done(&seen, refused)
+    Ok(reason)
+}
+
+pub(super) async fn refuse(seen: Seen, posted: Posted) -> Response {
+    match reason_of(&seen, &posted) {
+        Ok(reason) => {
+            let refused = seen.visit.served.flow.refuse_case(seen.view.case.id, OFFICER, reason).await;
+            done(&seen, refused)
+        }
+        Err(response) => *response,
+    }
+}
+
+pub(super) async fn pass(seen: Seen, posted: Posted) -> Response {
+    match reason_of(&seen, &posted) {
+        Ok(reason) => {
+            let passed = seen.visit.served.flow.pass_case(seen.view.case.id, OFFICER, reason).await;
+            done(&seen, passed)
+        }
+        Err(response) => *response,
+    }
 }
 
 pub(super) async fn receipt(seen: Seen, Path((_, name)): Path<(String, String)>) -> Response {
@@ -408,6 +456,7 @@ pub(super) async fn receipt(seen: Seen, Path((_, name)): Path<(String, String)>)
 }
 
 struct DeskRow {
+    matter: String,
     id: String,
     short: String,
     outcome: String,
@@ -435,10 +484,12 @@ pub(super) async fn desk(visit: Visit) -> Response {
     for id in visit.served.flow.case_ids().into_iter().take(CASES_SHOWN) {
         let Some(view) = visit.served.flow.case(id) else { continue };
         let body = case_body(&view, now_ms());
+        let package = view.package.clone();
         let seen = Seen { visit, view, role: None };
         let (actions, hint) = actions(&seen);
         visit = seen.visit;
         rows.push(DeskRow {
+            matter: visit.t.pick(&package.title).to_owned(),
             id: id.to_string(),
             short: id.short(),
             state: visit.t.get(&outcome_key(&visit, &body.outcome)),

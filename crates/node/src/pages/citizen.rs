@@ -1,26 +1,31 @@
 //! The citizen's pages: what can be done, apply, and who used my data.
 
-use super::{
-    cases::vouch,
-    visit::{Posted, Visit, role_in},
-};
+use super::visit::{Posted, Visit, role_in};
 use crate::{Persona, api::Shared, session::Who};
 use askama::Template;
 use axum::{
     Form,
-    extract::State,
+    extract::{Query, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse as _, Redirect, Response},
 };
-use flow::{CaseView, NewCase, Person, Step, case::StepState};
+use flow::{CaseView, Package, Step, case::StepState};
 use model::*;
 use serde::Deserialize;
-use std::collections::BTreeMap;
 
 struct PersonaRow {
+    position: usize,
     name: String,
     role: String,
     id: String,
+}
+
+struct MatterRow {
+    id: String,
+    title: String,
+    summary: String,
+    /// Who in the demo has it in mind.
+    personas: Vec<PersonaRow>,
 }
 
 #[derive(Template)]
@@ -28,26 +33,42 @@ struct PersonaRow {
 struct HomePage<'a> {
     v: &'a Visit,
     at: &'static str,
-    matters: Vec<String>,
-    citizen: bool,
-    personas: Vec<PersonaRow>,
+    matters: Vec<MatterRow>,
+    query: String,
 }
 
-pub(super) async fn home(visit: Visit) -> Response {
+#[derive(Deserialize)]
+pub(super) struct Search {
+    #[serde(default)]
+    q: String,
+}
+
+pub(super) async fn home(visit: Visit, Query(search): Query<Search>) -> Response {
     let t = &visit.t;
     let personas = visit.served.door.as_ref().map(|d| d.personas.as_slice()).unwrap_or_default();
-    let row = |p: &Persona| PersonaRow {
-        name: p.name.clone(),
-        role: t.get(&format!("role-{}", p.role)),
-        id: identifier::mask(&p.id),
+    let packages = visit.served.flow.packages();
+    let row = |package: &Package, (position, p): (usize, &Persona)| {
+        let role = package.parties.iter().find(|r| r.id == p.role);
+        PersonaRow {
+            position,
+            name: p.name.clone(),
+            role: role.map(|r| t.pick(&r.title).to_owned()).unwrap_or_default(),
+            id: identifier::mask(&p.id),
+        }
     };
-    visit.show(&HomePage {
-        v: &visit,
-        at: "home",
-        matters: visit.served.flow.packages().iter().map(|p| t.pick(&p.title).to_owned()).collect(),
-        citizen: visit.persona().is_some(),
-        personas: personas.iter().map(row).collect(),
-    })
+    let words: Vec<_> = search.q.split_whitespace().map(str::to_lowercase).collect();
+    let has_words = |p: &Package| {
+        let said = [Some(&p.title), p.summary.as_ref()].into_iter().flatten();
+        let said: String = said.map(|x| format!("{} {} ", x.zh, x.en.to_lowercase())).collect();
+        words.iter().all(|w| said.contains(w.as_str()))
+    };
+    let matters = packages.iter().filter(|p| has_words(p)).map(|p| MatterRow {
+        id: p.id.to_string(),
+        title: t.pick(&p.title).to_owned(),
+        summary: p.summary.as_ref().map(|x| t.pick(x).to_owned()).unwrap_or_default(),
+        personas: personas.iter().enumerate().filter(|(_, x)| x.matter == p.id).map(|x| row(p, x)).collect(),
+    });
+    visit.show(&HomePage { v: &visit, at: "home", matters: matters.collect(), query: search.q })
 }
 
 #[derive(Deserialize)]
@@ -58,13 +79,13 @@ pub(super) struct EnterForm {
 pub(super) async fn enter(State(served): Shared, Form(form): Form<EnterForm>) -> Response {
     let Some(door) = &served.door else { return StatusCode::NOT_FOUND.into_response() };
     let (who, to) = match form.who.as_str() {
-        "clerk" => (Who::Clerk, "/desk"),
-        index => match index.parse::<usize>() {
-            Ok(i) if i < door.personas.len() => (Who::Citizen(i), "/apply"),
-            _ => return StatusCode::BAD_REQUEST.into_response(),
+        "clerk" => (Who::Clerk, "/desk".to_owned()),
+        index => match index.parse::<usize>().ok().and_then(|i| Some((i, door.personas.get(i)?))) {
+            Some((i, persona)) => (Who::Citizen(i), format!("/matters/{}/apply", persona.matter)),
+            None => return StatusCode::BAD_REQUEST.into_response(),
         },
     };
-    let mut response = Redirect::to(to).into_response();
+    let mut response = Redirect::to(&to).into_response();
     response.headers_mut().append(header::SET_COOKIE, served.sessions.begin(who));
     response
 }
@@ -72,58 +93,6 @@ pub(super) async fn enter(State(served): Shared, Form(form): Form<EnterForm>) ->
 pub(super) async fn leave(State(served): Shared, headers: HeaderMap, _: Posted) -> Response {
     served.sessions.end(&headers);
     Redirect::to("/").into_response()
-}
-
-#[derive(Template)]
-#[template(path = "apply.html")]
-struct ApplyPage<'a> {
-    v: &'a Visit,
-    at: &'static str,
-    unit: String,
-    contract: String,
-    me: String,
-    other: String,
-}
-
-pub(super) async fn apply_form(visit: Visit) -> Response {
-    let Some(persona) = visit.persona() else { return visit.sign_in_first() };
-    let shown = |name: &str, id: &str| format!("{name} {}", identifier::mask(id));
-    visit.show(&ApplyPage {
-        v: &visit,
-        at: "home",
-        unit: persona.unit.clone(),
-        contract: persona.contract.clone(),
-        me: shown(&persona.name, &persona.id),
-        other: shown(&identifier::mask(&persona.other_name), &persona.other_id),
-    })
-}
-
-pub(super) async fn apply(visit: Visit, posted: Posted) -> Response {
-    let Some(me) = visit.persona() else { return visit.sign_in_first() };
-    let name = |text: &str| text.parse().expect("a name");
-    let mine = Person { id: me.id.clone(), name: me.name.clone() };
-    let other = Person { id: me.other_id.clone(), name: me.other_name.clone() };
-    let (seller, buyer) = if me.role == "seller" { (mine, other) } else { (other, mine) };
-    let field = |id: &str| (name(id), posted.get(id).to_owned());
-    let new = NewCase {
-        matter: "house-transfer".parse().expect("a name"),
-        form: BTreeMap::from([field("unit"), field("contract")]),
-        parties: BTreeMap::from([
-            ("seller".parse().expect("a name"), seller),
-            ("buyer".parse().expect("a name"), buyer),
-        ]),
-    };
-    match visit.served.flow.open_case(new).await {
-        Ok(id) => {
-            // whoever applies is signed in, and so identified
-            let role = me.role.parse().expect("a name");
-            match vouch(&visit, id, &role, Some(&me.id)).await {
-                Ok(()) => Redirect::to(&format!("/case/{id}")).into_response(),
-                Err(e) => visit.failed(&e),
-            }
-        }
-        Err(e) => visit.failed(&e),
-    }
 }
 
 struct UseRow {

@@ -4,6 +4,7 @@ mod cases;
 mod catalogue;
 mod citizen;
 mod dcat;
+mod matters;
 mod object;
 mod public;
 mod sharing;
@@ -61,7 +62,9 @@ pub fn router(served: Arc<Served>) -> Router {
         .route("/", get(citizen::home))
         .route("/demo/enter", post(citizen::enter))
         .route("/leave", post(citizen::leave))
-        .route("/apply", get(citizen::apply_form).post(citizen::apply))
+        .route("/matters/{id}", get(matters::page))
+        .route("/matters/{id}/graph.svg", get(matters::graph))
+        .route("/matters/{id}/apply", get(matters::form).post(matters::apply))
         .route("/mine", get(citizen::mine))
         .route("/case/{id}", get(cases::case))
         .route("/case/{id}/identify/{role}", post(cases::identify))
@@ -69,6 +72,7 @@ pub fn router(served: Arc<Served>) -> Router {
         .route("/case/{id}/withdraw/{role}", post(cases::withdraw))
         .route("/case/{id}/confirm", post(cases::confirm))
         .route("/case/{id}/resume", post(cases::resume))
+        .route("/case/{id}/pass", post(cases::pass))
         .route("/case/{id}/refuse", post(cases::refuse))
         .route("/case/{id}/receipts/{name}", get(cases::receipt))
         .route("/case/{id}/object/{step}", get(object::page).post(object::object))

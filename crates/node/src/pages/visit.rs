@@ -15,7 +15,11 @@ use axum::{
 };
 use flow::{CaseError, CaseView};
 use model::{Language, Party, Refusal, RoleId, identifier};
-use std::{collections::HashMap, convert::Infallible, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    convert::Infallible,
+    sync::Arc,
+};
 
 /// A request for a page.
 pub(super) struct Visit {
@@ -114,7 +118,9 @@ impl Visit {
     pub(super) fn failed(&self, e: &CaseError) -> Response {
         match e {
             CaseError::Unknown(_) => self.error(StatusCode::NOT_FOUND, "error-unknown"),
-            CaseError::Invalid { .. } => self.error(StatusCode::UNPROCESSABLE_ENTITY, "error-invalid"),
+            CaseError::Invalid { .. } | CaseError::NotEligible(_) => {
+                self.error(StatusCode::UNPROCESSABLE_ENTITY, "error-invalid")
+            }
             CaseError::Refused(Refusal::Duplicate) => self.error(StatusCode::CONFLICT, "outcome-duplicate"),
             CaseError::Refused(_) => self.error(StatusCode::CONFLICT, "error-changed"),
             _ => self.error(StatusCode::SERVICE_UNAVAILABLE, "error-other"),
@@ -166,6 +172,11 @@ impl Posted {
     /// A field; empty where it was not sent.
     pub(super) fn get(&self, name: &str) -> &str {
         self.0.get(name).map(String::as_str).unwrap_or_default()
+    }
+
+    /// All fields by name.
+    pub(super) fn all(self) -> BTreeMap<String, String> {
+        self.0.into_iter().collect()
     }
 }
 

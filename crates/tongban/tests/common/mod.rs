@@ -38,7 +38,7 @@ pub async fn execute(database: &Path, sql: &'static str, value: &str) {
 pub async fn check_nobody_is_on_the_ledger(data: &Path, more: Vec<(String, Vec<u8>)>) {
     let departments = data.join("departments");
     let mut canaries: Vec<String> = Vec::new();
-    let sources: [(&str, &'static str); 8] = [
+    let sources: [(&str, &'static str); 12] = [
         ("police", "SELECT gmsfhm FROM rk_jbxx"),
         ("registry", "SELECT zl FROM bdc_dy"),
         ("registry", "SELECT bdcqzh FROM bdc_qz"),
@@ -47,8 +47,16 @@ pub async fn check_nobody_is_on_the_ledger(data: &Path, more: Vec<(String, Vec<u
         ("power", "SELECT yhh FROM dl_yh"),
         ("power", "SELECT lxdh FROM dl_yh"),
         ("power", "SELECT DISTINCT trim(yhmc) FROM dl_yh"),
+        ("market", "SELECT qymc FROM qydj"),
+        ("market", "SELECT tyshxydm FROM qydj"),
+        ("health", "SELECT cert_no FROM birth_record"),
+        ("bank", "SELECT yyzh FROM yykh"),
     ];
+    // a consortium has the departments that its matters take
     for (department, sql) in sources {
+        if !departments.join(department).exists() {
+            continue;
+        }
         canaries.extend(column(&departments.join(department).join("department.db"), sql).await);
     }
     let mut needles: BTreeSet<Vec<u8>> = BTreeSet::new();
@@ -60,7 +68,7 @@ pub async fn check_nobody_is_on_the_ledger(data: &Path, more: Vec<(String, Vec<u
             needles.insert(hash.to_string().into_bytes());
         }
     }
-    assert!(needles.len() > 40_000);
+    assert!(needles.len() > 20_000);
     let mut files = Vec::new();
     files_under(&data.join("nodes"), &mut files);
     files.retain(|f| !f.ends_with("node.toml") && !f.ends_with("genesis.json"));

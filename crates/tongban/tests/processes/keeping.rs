@@ -7,14 +7,14 @@ use std::{
     path::Path,
     time::{Duration, Instant},
 };
-use tongban::{client::Client, demo, setup::node_dir};
+use tongban::{client::Client, play::CaseReport, setup::node_dir};
 
 /// The bureau's node prunes its ledger and starts again; then its machine is lost, and one made from its backup goes on. Both
 /// prove what was proved before. A validator's lost ledger is restored from an archive.
 pub async fn a_pruned_node_and_one_from_a_backup_know_all_they_knew(
     dir: &Path,
     processes: &mut Processes,
-    reports: &[demo::CaseReport],
+    reports: &[CaseReport],
     scratch: &Path,
 ) {
     let home = node_dir(dir, &"bureau".parse().unwrap());
@@ -155,7 +155,7 @@ pub async fn a_pruned_node_and_one_from_a_backup_know_all_they_knew(
 }
 
 /// The first blocks are there, and old cases' receipts are made anew and hold.
-async fn proves_what_it_proved(dir: &Path, bureau: &Client, reports: &[demo::CaseReport]) {
+async fn proves_what_it_proved(dir: &Path, bureau: &Client, reports: &[CaseReport]) {
     let genesis = node::read_genesis(&dir.join("genesis.json")).unwrap();
     let first: Value = bureau.get("/api/v1/blocks/1").await.unwrap();
     assert_eq!(first["height"], 1);

@@ -4,6 +4,7 @@
 mod common;
 mod connecting;
 mod keeping;
+mod matters;
 mod sharing;
 
 use anyhow::Result;
@@ -20,10 +21,12 @@ use std::{
     time::{Duration, Instant},
 };
 use tongban::{
-    city::{City, Exception, Sale},
+    city::City,
     client::Client,
-    demo::{self, Driver},
+    demo,
+    play::{CaseReport, Casting, Driver, Play},
     setup::node_dir,
+    stage,
 };
 
 struct Processes {
@@ -95,16 +98,16 @@ const EPOCH_BLOCKS: u64 = 256;
 /// How many cases run at once.
 const AT_ONCE: usize = 6;
 
-fn spawn(driver: &Driver, sales: &[Sale]) -> Vec<tokio::task::JoinHandle<Result<Vec<demo::CaseReport>>>> {
+fn spawn(driver: &Driver, plays: &[Play]) -> Vec<tokio::task::JoinHandle<Result<Vec<CaseReport>>>> {
     let gate = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
-    sales
+    plays
         .iter()
         .cloned()
-        .map(|sale| {
+        .map(|play| {
             let (driver, gate) = (driver.clone(), gate.clone());
             tokio::spawn(async move {
                 let _permit = gate.acquire_owned().await?;
-                driver.run(&sale).await
+                driver.run(&play).await
             })
         })
         .collect()
@@ -114,9 +117,7 @@ fn ended<T>(tasks: &[tokio::task::JoinHandle<T>]) -> usize {
     tasks.iter().filter(|t| t.is_finished()).count()
 }
 
-async fn all_closed(
-    tasks: Vec<tokio::task::JoinHandle<Result<Vec<demo::CaseReport>>>>,
-) -> Vec<demo::CaseReport> {
+async fn all_closed(tasks: Vec<tokio::task::JoinHandle<Result<Vec<CaseReport>>>>) -> Vec<CaseReport> {
     let mut reports = Vec::new();
     for task in tasks {
         let report = task.await.unwrap().unwrap().remove(0);
@@ -132,7 +133,10 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
     let dir = temporary.path().join("city");
     let city = Arc::new(City::new(3));
     let port = demo::free_addresses(1).unwrap()[0].port();
-    let made = demo::write_consortium(&dir, port, Suite::International, EPOCH_BLOCKS, &city).await.unwrap();
+    let matters = stage::matters(&["house-transfer".into()]).unwrap();
+    let made = demo::write_consortium(&dir, port, Suite::International, EPOCH_BLOCKS, &city, &matters)
+        .await
+        .unwrap();
     let gas = node_dir(&dir, &"gas".parse().unwrap()).join("node.toml");
     let toml = std::fs::read_to_string(&gas).unwrap();
     std::fs::write(&gas, toml.replace("connector_check_seconds = 30", "connector_check_seconds = 1"))
@@ -147,21 +151,22 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
     for id in made.keys.keys() {
         ready(&Client::new(config(&dir, id).http, "")).await;
     }
-    let door = demo::door(&city, Suite::International);
+    let door = demo::door(vec![], Suite::International);
     let resources = made.keys.keys().flat_map(|id| {
         let connector = gateway::Connector::read(&config(&dir, id).connector).unwrap();
         connector.resources.into_iter().map(move |r| (id.clone(), r))
     });
-    for round in demo::publications(resources.collect(), door.terminal.public()).unwrap() {
+    for round in demo::publications(resources.collect(), door.terminal.public(), &matters).unwrap() {
         publish(&dir, &made, round).await.unwrap();
     }
-    let driver = Driver::new(bureau.clone(), made.chain, door, dir.join("receipts"));
-    let plain: Vec<_> = city.sales.iter().filter(|s| s.exception.is_none()).cloned().collect();
-    assert!(plain.iter().all(|s| s.exception != Some(Exception::PowerDown)));
+    let driver = Driver::new(bureau.clone(), made.chain, door, dir.clone());
+    let mut casting = Casting::new(city.clone());
+    let plain: Vec<_> = (0..CASES + 5).map(|_| casting.cast(&matters[0], demo::PLAIN).unwrap()).collect();
+    let unpaid = casting.cast(&matters[0], "tax-unpaid").unwrap();
 
     hostile_bodies_are_answered_with_problems(&dir).await;
     connecting::the_catalogue_follows_the_connectors(&dir);
-    connecting::a_query_is_tried(&dir, &plain[0]);
+    connecting::a_query_is_tried(&dir, &city.sales[0]);
     connecting::drift_closes_what_it_touches(&dir).await;
 
     // one of four validators dies in the middle of a hundred cases: nothing stops, nothing is lost
@@ -213,7 +218,8 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
         }
     }
 
-    a_parked_case_goes_on(&dir, &driver, &city, &bureau).await;
+    a_parked_case_goes_on(&dir, &driver, &unpaid, &bureau).await;
+    matters::a_matter_is_added_with_files_alone(&dir, &driver, &mut casting, &bureau).await;
 
     sharing::departments_come_to_share(&dir);
     sharing::budgets_hold(&dir, &driver, &bureau, &plain[CASES + 1..]).await;
@@ -228,8 +234,7 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
         proof::verify(&std::fs::read(receipt).unwrap(), &genesis).unwrap();
     }
     // and what is done now holds too, and brings the changes along
-    let sale = city.sales.iter().filter(|s| s.exception.is_none()).nth(CASES).unwrap();
-    let report = driver.run(sale).await.unwrap().remove(0);
+    let report = driver.run(&plain[CASES]).await.unwrap().remove(0);
     assert_eq!(report.outcome, "closed");
     for receipt in &report.receipts {
         let bytes = std::fs::read(receipt).unwrap();
@@ -247,10 +252,12 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
 
     a_published_header_pins_the_past(&dir, &reports[0], temporary.path());
 
-    a_holder_states_and_is_held_to_it(&dir, &city.sales[..], &archive, temporary.path());
+    a_holder_states_and_is_held_to_it(&dir, &plain[0], &archive, temporary.path());
 
     a_pruned_node_and_one_from_a_backup_know_all_they_knew(&dir, &mut processes, &reports, temporary.path())
         .await;
+
+    matters::it_is_still_there(&dir);
 
     // nobody is in a ledger, vault, log or metric
     let mut metrics = Vec::new();
@@ -522,7 +529,7 @@ fn the_ledger_is_archived_and_applied_again(dir: &Path, scratch: &Path) -> std::
 }
 
 /// A receipt from before holds under a checkpoint that was published; under one of another past it does not.
-fn a_published_header_pins_the_past(dir: &Path, report: &demo::CaseReport, scratch: &Path) {
+fn a_published_header_pins_the_past(dir: &Path, report: &CaseReport, scratch: &Path) {
     let config = node_dir(dir, &"gas".parse().unwrap()).join("node.toml");
     let (config, genesis) = (config.to_str().unwrap(), dir.join("genesis.json"));
     let at = |name: &str| scratch.join(name).to_str().unwrap().to_owned();
@@ -572,12 +579,12 @@ fn a_published_header_pins_the_past(dir: &Path, report: &demo::CaseReport, scrat
 
 /// The police state what they answered about a seller; the audit office, with the ledger and the openings, finds it true. A
 /// statement changed in any part is none, nor is one about somebody else.
-fn a_holder_states_and_is_held_to_it(dir: &Path, sales: &[Sale], archive: &Path, scratch: &Path) {
+fn a_holder_states_and_is_held_to_it(dir: &Path, play: &Play, archive: &Path, scratch: &Path) {
     let of = |id: &str| node_dir(dir, &id.parse().unwrap()).join("node.toml").to_str().unwrap().to_owned();
     let at = |name: &str| scratch.join(name).to_str().unwrap().to_owned();
-    let plain = sales.iter().find(|s| s.exception.is_none()).unwrap();
-    std::fs::write(at("person"), &plain.seller.id).unwrap();
-    std::fs::write(at("another"), &plain.buyer.id).unwrap();
+    let (seller, buyer) = (&play.people["seller"].id, &play.people["buyer"].id);
+    std::fs::write(at("person"), seller).unwrap();
+    std::fs::write(at("another"), buyer).unwrap();
     let (holder, auditor) = (of("police"), of("audit"));
     let (code, stated) = tongban(&[
         "statement",
@@ -601,12 +608,12 @@ fn a_holder_states_and_is_held_to_it(dir: &Path, sales: &[Sale], archive: &Path,
     assert_eq!((code, answer["reason"].as_str()), (Some(1), Some("the statement is about another person")));
     let read = node::read_genesis(&genesis).unwrap();
     let bytes = std::fs::read(at("statement.json")).unwrap();
-    assert!(!String::from_utf8_lossy(&bytes).contains(&plain.seller.id), "it names nobody");
+    assert!(!String::from_utf8_lossy(&bytes).contains(seller), "it names nobody");
     for i in (0..bytes.len()).step_by(5) {
         let mut changed = bytes.clone();
         changed[i] ^= 1;
-        let passes = proof::verify_statement(&changed, &read)
-            .is_ok_and(|(s, _)| s.is_about(read.suite, &plain.seller.id));
+        let passes =
+            proof::verify_statement(&changed, &read).is_ok_and(|(s, _)| s.is_about(read.suite, seller));
         assert!(!passes, "byte {i}");
     }
     let (code, _) =
@@ -658,14 +665,13 @@ async fn again(processes: &mut Processes, dir: &Path, id: &str) {
 }
 
 /// The buyer pays the tax, asks to go on, and signs nothing again; the first call and decision stay on record.
-async fn a_parked_case_goes_on(dir: &Path, driver: &Driver, city: &City, bureau: &Client) {
-    let sale = city.sales.iter().find(|s| s.exception == Some(Exception::UnpaidTax)).unwrap();
-    let parked = driver.run(sale).await.unwrap().remove(0);
+async fn a_parked_case_goes_on(dir: &Path, driver: &Driver, unpaid: &Play, bureau: &Client) {
+    let parked = driver.run(unpaid).await.unwrap().remove(0);
     assert_eq!(parked.outcome, "parked");
     common::execute(
         &dir.join("departments/tax/department.db"),
         "UPDATE tax_settlement SET paid_fen = payable_fen, paid = 'Y', paid_on = '20261123' WHERE contract_no = ?",
-        &sale.contract,
+        unpaid.thing("sale.contract"),
     )
     .await;
     let path = format!("/api/v1/cases/{}", parked.id);

@@ -9,9 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 use tongban::{
-    city::{City, Sale},
+    city::City,
     client::Client,
-    demo::Driver,
+    play::{Driver, Play},
     setup::node_dir,
 };
 
@@ -172,7 +172,7 @@ per_day = 20
 }
 
 /// What a budget does not allow is refused, raises an alert and goes to a person; set otherwise, cases go through again.
-pub async fn budgets_hold(dir: &Path, driver: &Driver, bureau: &Client, sales: &[Sale]) {
+pub async fn budgets_hold(dir: &Path, driver: &Driver, bureau: &Client, plays: &[Play]) {
     let office = Office(dir);
     let set = |holder: &str, resource: &str, more: &[&str]| {
         office
@@ -187,7 +187,7 @@ pub async fn budgets_hold(dir: &Path, driver: &Driver, bureau: &Client, sales: &
         });
     };
     set("court", "court.dishonest", &["--per-day", "1"]);
-    let report = driver.run(&sales[0]).await.unwrap().remove(0);
+    let report = driver.run(&plays[0]).await.unwrap().remove(0);
     assert_eq!(report.outcome, "needs_human", "over what the court lets it ask today");
     let alert = |found: &Value| found["alerts"].as_array().is_some_and(|a| !a.is_empty());
     let alerts = office.until("bureau", &["budget", "alerts"], alert);
@@ -203,13 +203,13 @@ pub async fn budgets_hold(dir: &Path, driver: &Driver, bureau: &Client, sales: &
 
     // three values about one person a day, and the deed has three: a second case of the same person is declined
     set("registry", "registry.deed", &["--per-person", "2"]);
-    let report = driver.run(&sales[1]).await.unwrap().remove(0);
+    let report = driver.run(&plays[1]).await.unwrap().remove(0);
     assert_eq!(report.outcome, "needs_human", "the holder itself declines");
     let case: Value = bureau.get(&format!("/api/v1/cases/{}", report.id)).await.unwrap();
     let deed = case["steps"].as_array().unwrap().iter().find(|s| s["step"] == "deed").unwrap();
     assert_eq!((&deed["status"], &deed["code"]), (&json!("failed"), &json!("over_budget")), "{case}");
     set("registry", "registry.deed", &["--per-person", "6"]);
-    let report = driver.run(&sales[2]).await.unwrap().remove(0);
+    let report = driver.run(&plays[2]).await.unwrap().remove(0);
     assert_eq!(report.outcome, "closed");
 }
 

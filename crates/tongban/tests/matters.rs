@@ -1,0 +1,71 @@
+//! Every scenario of every shipped matter, in the dry run and on a real consortium: both come out as the file says.
+
+use std::{path::Path, sync::Arc};
+use tongban::{
+    city::City,
+    demo::{AT_ONCE, Demo, run_plays},
+    play::Casting,
+    stage::{self, Matter},
+};
+
+mod common;
+
+#[test]
+fn every_shipped_package_is_in_order_and_its_dry_runs_come_out_as_they_say() {
+    let declared = stage::declared().unwrap();
+    for name in stage::matter_names() {
+        let Matter { package, scenarios } = stage::matter(&name).unwrap();
+        let (_, problems) = flow::lint(&name, &package.text, Some(&declared));
+        assert!(problems.is_empty(), "{problems:#?}");
+        assert!(scenarios.len() >= 5, "{name} shows its exceptions");
+        for (scenario, script) in scenarios {
+            let run = flow::simulate::simulate(&package, &script)
+                .unwrap_or_else(|e| panic!("{name}: {scenario}: {e}"));
+            assert!(run.differs.is_empty(), "{name}: {scenario}: {:?}", run.differs);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_scenario_comes_out_on_a_real_consortium_as_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let names = stage::matter_names();
+    let mut casting = Casting::new(Arc::new(City::new(1)));
+    let mut plays = Vec::new();
+    for name in &names {
+        let matter = stage::matter(name).unwrap();
+        for scenario in matter.scenarios.keys() {
+            plays.push(casting.cast(&matter, scenario).unwrap());
+        }
+    }
+    let twice = plays.iter().filter(|p| p.scenario.twice).count();
+    let count = plays.len() + twice;
+    let matters = stage::matters(&names).unwrap();
+    let suite = model::Suite::International;
+    let mut demo = Demo::start(&data, 0, suite, &mut casting, matters).await.unwrap();
+    let reports = run_plays(&mut demo, plays, AT_ONCE, true).await.unwrap();
+    demo.stop().await;
+    assert_eq!(reports.len(), count);
+    let genesis = node::read_genesis(&data.join("genesis.json")).unwrap();
+    for report in &reports {
+        assert!(report.differs.is_empty(), "{} {}: {:?}", report.matter, report.scenario, report.differs);
+        assert!(report.signatures <= 1, "one signature a person");
+        for receipt in &report.receipts {
+            let bytes = std::fs::read(Path::new(receipt)).unwrap();
+            proof::verify(&bytes, &genesis).unwrap_or_else(|e| panic!("{receipt}: {e}"));
+        }
+    }
+    // the credit code the market regulator gave out is the one everybody after it wrote down, and it is a valid one
+    let at = |department: &str| data.join("departments").join(department).join("department.db");
+    let codes =
+        common::column(&at("market"), "SELECT tyshxydm FROM qydj WHERE djh IS NOT NULL ORDER BY 1").await;
+    assert!(codes.len() >= 5 && codes.iter().all(|c| model::identifier::credit(c).as_deref() == Ok(c)));
+    for (department, sql) in [
+        ("tax", "SELECT credit_code FROM taxpayer ORDER BY 1"),
+        ("police", "SELECT xydm FROM yz_ba ORDER BY 1"),
+    ] {
+        assert_eq!(common::column(&at(department), sql).await, codes, "{department}");
+    }
+    common::check_nobody_is_on_the_ledger(&data, vec![]).await;
+}

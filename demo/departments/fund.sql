@@ -1,0 +1,1 @@
+CREATE TABLE dwzh (dwzh TEXT PRIMARY KEY, xydm TEXT UNIQUE, dwmc TEXT, rs INTEGER);

@@ -1,0 +1,1 @@
+CREATE TABLE lp_fw (bdcdyh TEXT PRIMARY KEY, sjyt TEXT);
