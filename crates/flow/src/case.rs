@@ -177,9 +177,17 @@ impl Case {
     /// Where every step stands, in the order of the package; those that are not taken in this case too.
     pub fn standing<'a>(&self, package: &'a Package) -> BTreeMap<&'a StepId, StepState> {
         let mut all = BTreeMap::new();
+        let past_pivot = matches!(self.state(&package.pivot().id), StepState::Done(_));
         for step in &package.steps {
             let state = match self.state(&step.id) {
-                StepState::NotStarted if self.skips(step, &all, package) == Ok(true) => StepState::Skipped,
+                StepState::NotStarted => match self.skips(step, &all, package) {
+                    Ok(true) => StepState::Skipped,
+                    // what can no longer stop the case does not hold it up for ever: that part is handed to a person
+                    Err(_) if past_pivot && step.kind == StepKind::Act => {
+                        StepState::Failed(self.changed_ms, RULE_FAILED.into())
+                    }
+                    _ => StepState::NotStarted,
+                },
                 state => state,
             };
             all.insert(&step.id, state);
@@ -463,7 +471,7 @@ impl Case {
         }
         let standing = self.standing(package);
         if package.steps.iter().all(|s| Self::ended(s, &standing)) {
-            let failed = package.steps.iter().find(|s| matches!(self.state(&s.id), StepState::Failed(..)));
+            let failed = package.steps.iter().find(|s| matches!(standing[&s.id], StepState::Failed(..)));
             return vec![match failed {
                 None => self.settle(CaseOutcome::Closed, pivot.id.clone(), "all_done"),
                 Some(step) => self.settle(CaseOutcome::ClosedPartly, step.id.clone(), "handed_to_a_person"),
@@ -501,6 +509,10 @@ impl Case {
 
     /// The actions whose result is still to come, and is used by a step or shown in the end.
     pub fn lacking_results<'a>(&self, package: &'a Package) -> Vec<&'a Step> {
+        // asked of every case again and again: most lack nothing
+        if !self.actions.keys().any(|step| self.lacks_result(step.as_str(), package)) {
+            return Vec::new();
+        }
         let parameters = package.steps.iter().flat_map(|s| s.parameters.values().chain(&s.subject));
         let used: BTreeSet<_> = parameters
             .chain(package.outputs.iter().map(|o| &o.from))
@@ -625,7 +637,7 @@ fn is_ready(step: &Step, standing: &BTreeMap<&StepId, StepState>) -> bool {
 }
 
 /// Whether a condition of a package holds of values by group: the form, the parties (id, name, born and age at a time), and what
-/// steps gave. A repeated role, and a step about it, is a list of those that are there. What is not there yet has no members.
+/// steps gave. A repeated role, and a step about it, is a list of those that are there. What is not known yet has no members.
 pub(crate) fn holds(
     package: &Package,
     when: &str,
@@ -657,8 +669,10 @@ pub(crate) fn holds(
     }
     for step in package.steps.iter().filter(|s| matches!(s.kind, StepKind::Call | StepKind::Act)) {
         let known = members(step.id.as_str());
+        let there = step.party.as_ref().is_none_or(|role| values.contains_key(role.as_str()));
         match &step.of {
-            Some(of) if known.is_empty() => drop(lists.entry(of.as_str()).or_default()),
+            // of whom there is, nothing known is one without members, and never one fewer: a rule about it cannot be told
+            Some(of) if !there => drop(lists.entry(of.as_str()).or_default()),
             Some(of) => lists.entry(of.as_str()).or_default().push(known),
             None => context.add_variable_from_value(step.id.as_str(), known),
         }

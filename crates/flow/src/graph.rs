@@ -66,7 +66,7 @@ pub fn svg(
         let state = states.get(&step.id).copied().unwrap_or("");
         let pivot = if step.pivot { " pivot" } else { "" };
         let who = step.holder.as_ref().or(step.performer.as_ref()).unwrap_or(&package.handler);
-        let who = escape(&name(who));
+        let who = escape(&short(&name(who), 24));
         let title = step.title.get(language);
         let _ = writeln!(
             out,
@@ -77,7 +77,7 @@ pub fn svg(
             step.kind.as_str(),
             x + 10,
             y + 19,
-            escape(&short(title)),
+            escape(&short(title, 22)),
             x + 10,
             y + 36,
             mark(step.kind),
@@ -103,9 +103,9 @@ fn mark(kind: StepKind) -> char {
     }
 }
 
-/// A name as long as a box is wide: a Chinese character takes the room of two letters.
-fn short(name: &str) -> String {
-    let (mut room, mut out) = (22, String::new());
+/// A name that fits into the room of so many letters: a Chinese character takes that of two.
+fn short(name: &str, mut room: usize) -> String {
+    let mut out = String::new();
     for c in name.chars() {
         let takes = if c.is_ascii() { 1 } else { 2 };
         if room < takes {

@@ -98,8 +98,12 @@ fn people_of(
         field: role.to_string(),
         message: message.into(),
     };
-    if let Some(other) = given.keys().find(|id| !package.parties.iter().any(|r| &r.id == *id)) {
-        return Err(invalid(other, "the matter has no such party"));
+    // names that are none are not repeated: they may be anything
+    if given.keys().any(|id| !package.parties.iter().any(|r| &r.id == id)) {
+        return Err(CaseError::Invalid {
+            field: "parties".into(),
+            message: "the matter has other parties".into(),
+        });
     }
     let mut people = Vec::new();
     for role in &package.parties {
@@ -183,8 +187,11 @@ impl<S: Source> Flow<S> {
             field: field.to_string(),
             message: message.into(),
         };
-        if let Some(other) = given.keys().find(|id| !package.form.iter().any(|f| &f.id == *id)) {
-            return Err(invalid(other, "the matter has no such field"));
+        if given.keys().any(|id| !package.form.iter().any(|f| &f.id == id)) {
+            return Err(CaseError::Invalid {
+                field: "form".into(),
+                message: "the matter has other fields".into(),
+            });
         }
         let mut form = BTreeMap::new();
         for field in &package.form {

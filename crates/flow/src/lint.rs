@@ -1,5 +1,6 @@
 //! What is wrong with a matter package, for its designer: `tongban matter check`. What is an error here is refused everywhere.
 
+use crate::case::{NO_ANSWER, PASSED_OVER, RULE_FAILED};
 use crate::package::{Basis, Package, REPEAT_MAX, Rule, Step, StepKind, alternatives};
 use gateway::{Connector, ElementKind, Standard};
 use model::*;
@@ -56,6 +57,17 @@ impl Declared {
     }
 }
 
+/// Words the engine itself says of decisions and settlements: a rule that took one would be read as something else.
+const OWN_RESULTS: [&str; 8] = [
+    "pass",
+    "all_done",
+    "handed_to_a_person",
+    "consent_withdrawn",
+    "not_resumed_in_time",
+    "refused_by_officer",
+    NO_ANSWER,
+    RULE_FAILED,
+];
 /// The longest condition, in bytes.
 const RULE_BYTES_MAX: usize = 4096;
 
@@ -427,8 +439,22 @@ impl<'a> Lint<'a> {
                 );
             }
         }
-        for rule in &step.rules {
+        for (i, rule) in step.rules.iter().enumerate() {
             self.rule(step, rule);
+            let result = rule.result.as_str();
+            if step.rules[..i].iter().any(|r| r.result == rule.result) {
+                let message = format!(
+                    "step {at}: two rules come out as {result}; what follows is looked up by that word"
+                );
+                self.error(result, "repeated", message);
+            }
+            if OWN_RESULTS.contains(&result) || result.starts_with(PASSED_OVER) {
+                self.error(
+                    result,
+                    "wrong_outcome",
+                    format!("step {at}: `{result}` is a word of the engine's own; call the result otherwise"),
+                );
+            }
         }
         self.saga(step);
     }

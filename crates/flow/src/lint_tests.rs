@@ -53,6 +53,13 @@ fn each_mistake_is_found_by_its_code_and_nothing_else_is() {
         (", purpose: { zh: 核验, en: to check }", "", &["missing_basis"]),
         ("ground: { zh: 查封, en: seized }", "ground: { zh: '', en: seized }", &["missing_basis"]),
         ("appeal: { zh: 复议, en: Review }\n", "", &["no_appeal"]),
+        ("result: is_seized", "result: pass", &["wrong_outcome"]),
+        ("result: is_seized", "result: passed_over_seizure", &["wrong_outcome"]),
+        (
+            "rules: [{ when: '!name",
+            "rules: [{ when: 'name.size() > 9', result: other_name, outcome: needs_human, ground: { zh: 多, en: many } }, { when: '!name",
+            &["repeated"],
+        ),
         ("outcome: refused", "outcome: closed", &["wrong_outcome"]),
         ("outcome: needs_human, may_pass", "outcome: parked, may_pass", &["wrong_outcome"]),
         (

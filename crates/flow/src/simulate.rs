@@ -481,7 +481,7 @@ fn decision(case: CaseId, step: &StepId, passed: bool) -> Decide {
 }
 
 /// An event as the ledger would tell it, but for signatures and hashes.
-fn event(number: u64, time_ms: u64, body: Body) -> Event {
+pub(crate) fn event(number: u64, time_ms: u64, body: Body) -> Event {
     let mut id = [0; 32];
     id[..8].copy_from_slice(&(number + 1).to_be_bytes());
     let signer = "simulated".parse().expect("a name");

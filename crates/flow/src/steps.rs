@@ -23,6 +23,8 @@ pub(crate) const ORDERED_WITHIN: Duration = Duration::from_secs(3600);
 const CONFIRM_AGAIN_MS: u64 = 15_000;
 /// A payload must have come within this after its answer; then the answer is disputed.
 const PAYLOAD_WITHIN_MS: u64 = 300_000;
+/// For how long after its last change a case still wants what an action returned: a day.
+const RESULT_WANTED_MS: u64 = 86_400_000;
 /// Whom a lying handler asks about, in the simulation.
 const LIAR_SUBJECT: &str = "110101199003079999";
 
@@ -477,8 +479,17 @@ impl<S: Source> Flow<S> {
         let (mut repeats, mut lacking) = (Vec::new(), Vec::new());
         {
             let state = self.lock();
-            for case in state.cases.values().filter(|c| !c.is_over()) {
+            let recent = self.host.now_ms().saturating_sub(RESULT_WANTED_MS);
+            for case in state.cases.values().filter(|c| !c.is_over() || c.changed_ms > recent) {
                 let Some(package) = self.packages.get(&case.matter) else { continue };
+                // what the applicant is shown in the end may still be on its way when the last report closes the case
+                for step in case.lacking_results(&package) {
+                    let known = case.actions.get(&step.id).zip(step.performer.clone());
+                    lacking.extend(known.map(|(action, performer)| (performer, action.id)));
+                }
+                if case.is_over() {
+                    continue;
+                }
                 let stale = |step: &StepId| matches!(case.state(step), StepState::Waiting(since) if since + 1_000 < self.host.now_ms());
                 for (step, call) in case.calls.iter().filter(|(s, _)| stale(s)) {
                     let Some(holder) = package.step(step).and_then(|s| s.holder.clone()) else { continue };
@@ -489,10 +500,6 @@ impl<S: Source> Flow<S> {
                         continue;
                     };
                     repeats.push((performer, action.id.0, false, false));
-                }
-                for step in case.lacking_results(&package) {
-                    let known = case.actions.get(&step.id).zip(step.performer.clone());
-                    lacking.extend(known.map(|(action, performer)| (performer, action.id)));
                 }
             }
         }

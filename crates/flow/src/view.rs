@@ -4,7 +4,7 @@ use crate::{
     case::{Case, Settled},
     catalogue::Catalogue,
     handler::CaseError,
-    package::Package,
+    package::{Package, StepKind, alternatives},
     run::Flow,
 };
 use gateway::Source;
@@ -35,6 +35,21 @@ impl CaseView {
         let parties: Vec<_> =
             read.iter().filter_map(|s| self.package.step(s)).filter_map(|s| s.party.as_ref()).collect();
         parties.is_empty() || parties.contains(&role)
+    }
+
+    /// What a party (none: the handler's own people) has in the end, of this reference. What is about one party, or was answered about
+    /// them, is for that party alone, and masked for a clerk; what an action returned is everybody's.
+    pub fn output(&self, role: Option<&RoleId>, from: &str) -> Option<String> {
+        let found = |(group, name)| Some((group, self.case.values.get(group)?.get(name)?));
+        let (group, value): (&str, &String) = alternatives(from).find_map(found)?;
+        let calls = self.package.steps.iter().filter(|s| s.kind == StepKind::Call);
+        let call = calls.filter(|s| s.id.as_str() == group).find_map(|s| s.party.as_ref());
+        let party = self.package.parties.iter().map(|p| &p.id).find(|id| id.as_str() == group);
+        match (call.or(party), role) {
+            (None, _) => Some(value.clone()),
+            (Some(_), None) => Some(identifier::mask(value)),
+            (Some(of), Some(role)) => (of == role).then(|| value.clone()),
+        }
     }
 
     /// The rule of the package that a case rests on or was refused by.

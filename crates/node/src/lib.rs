@@ -1,6 +1,7 @@
 //! Serves: configuration, keys, vault, HTTP API and pages of one department's node, and wires its parts.
 
 mod api;
+mod cases;
 mod config;
 mod consortium;
 mod demo_door;

@@ -503,6 +503,8 @@ async fn finality_ms(demo: &Demo) -> Result<(u64, u64)> {
 
 fn print_timeline(report: &CaseReport) {
     say!("\n办件 {}  {} → {}", &report.id[..8], report.matter, report.outcome);
+    let widest =
+        report.steps.iter().filter_map(|s| s["step"].as_str()).map(str::len).max().unwrap_or_default();
     for step in &report.steps {
         let text = |key: &str| step[key].as_str().unwrap_or_default();
         let mark = match text("status") {
@@ -513,7 +515,7 @@ fn print_timeline(report: &CaseReport) {
             _ => "·",
         };
         say!(
-            "  {mark} {:<16} {:<9} {:<9} {:>6} ms  {}",
+            "  {mark} {:<widest$} {:<9} {:<9} {:>6} ms  {}",
             text("step"),
             text("department"),
             text("kind"),

@@ -119,14 +119,3 @@ pub fn statements(id: &str) -> String {
 pub fn matters(names: &[String]) -> Result<Vec<Matter>> {
     names.iter().map(|name| matter(name)).collect()
 }
-
-/// All that the demo's departments declare, with the shipped standard: what packages are held against.
-pub fn declared() -> Result<flow::lint::Declared> {
-    let standard = gateway::Standard::parse("standards/elements.yaml", crate::setup::ELEMENTS)?;
-    let mut connectors = Vec::new();
-    for path in Files::iter().filter(|p| p.starts_with("departments/") && p.ends_with(".yaml")) {
-        let text = text::<Files>(&path).context("a text")?;
-        connectors.push(gateway::Connector::parse(&path, &text)?);
-    }
-    Ok(flow::lint::Declared::of(&standard, &connectors))
-}

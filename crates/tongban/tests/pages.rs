@@ -323,7 +323,7 @@ async fn a_child_is_born_and_a_restaurant_cannot_be(browser: &Browser) -> Result
     browser.fill("seats", "20").await?;
     browser.click("//select[@name='sign']/option[@value='no']").await?;
     browser.click("//form[contains(@action, '/apply')]//button").await?;
-    browser.find("//p[@role='alert'][contains(., '请检查') and contains(., '统一社会信用代码')]").await?;
+    browser.find("//p[@role='alert'][contains(., '请检查') and contains(., '校验位')]").await?;
     browser.find("//input[@name='credit_code'][@aria-invalid='true'][@value='91110000600037342L']").await?;
     // what was right is still there; and a condition of the matter is told as its package says it
     browser.find("//input[@name='area'][@value='100']").await?;
@@ -331,7 +331,7 @@ async fn a_child_is_born_and_a_restaurant_cannot_be(browser: &Browser) -> Result
     let clear = "document.getElementsByName('credit_code')[0].value='91110000600037341L'";
     browser.post("/execute/sync", json!({ "script": clear, "args": [] })).await?;
     browser.click("//form[contains(@action, '/apply')]//button").await?;
-    browser.find("//p[@role='alert'][contains(., '座位数不合理')]").await.map(drop)
+    browser.find("//p[@role='alert'][contains(., '每个座位至少')]").await.map(drop)
 }
 
 impl Browser {

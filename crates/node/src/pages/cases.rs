@@ -1,10 +1,7 @@
 //! A case: its progress, what the visitor can do now, and the clerk's list of all.
 
 use super::visit::{Posted, Seen, Visit};
-use crate::{
-    DemoDoor,
-    api::{case_body, now_ms},
-};
+use crate::{DemoDoor, api::now_ms, cases::case_body};
 use askama::Template;
 use axum::{
     extract::Path,
@@ -83,7 +80,8 @@ pub(super) async fn case(seen: Seen) -> Response {
     let t = &visit.t;
     let body = case_body(view, now_ms());
     // those of a repeated role whom this case does not have are no news
-    let taken = |(step, s): &(&flow::Step, &crate::api::StepView)| step.of.is_none() || s.status != "skipped";
+    let taken =
+        |(step, s): &(&flow::Step, &crate::cases::StepView)| step.of.is_none() || s.status != "skipped";
     let steps = view.package.steps.iter().zip(&body.steps).filter(taken).map(|(step, s)| StepRow {
         title: t.pick(&step.title).to_owned(),
         department: visit.department(&s.department),
@@ -120,12 +118,9 @@ pub(super) async fn case(seen: Seen) -> Response {
         Some(rule) => view.package.appeal(rule),
         None => view.package.appeal.as_ref(),
     });
-    let outputs = view
-        .package
-        .outputs
-        .iter()
-        .filter(|_| view.case.is_over())
-        .filter_map(|o| Some((t.pick(&o.title).to_owned(), view.case.value(&o.from)?.clone())));
+    let outputs = view.package.outputs.iter().filter(|_| view.case.is_over());
+    let outputs =
+        outputs.filter_map(|o| Some((t.pick(&o.title).to_owned(), view.output(role.as_ref(), &o.from)?)));
     let parked = settled.filter(|s| s.outcome == CaseOutcome::Parked);
     let receipts = visit.served.flow.receipt_names(view.case.id);
     visit.show(&CasePage {

@@ -166,6 +166,8 @@ struct PartyRow {
     number: String,
     name: String,
     wrong: bool,
+    /// Whether it is folded away until somebody wants it: it may be left out, and nothing is in it.
+    folded: bool,
 }
 
 #[derive(Template)]
@@ -255,6 +257,7 @@ fn show_form(
                 number: was_sent(&format!("id-{}", role.id)),
                 name: was_sent(&format!("name-{}", role.id)),
                 wrong: is_wrong(role.id.as_str()),
+                folded: role.optional && !me && was_sent(&format!("id-{}", role.id)).is_empty(),
             }
         })
         .collect();
@@ -306,6 +309,26 @@ fn application(
     Some((me, NewCase { matter: package.id.clone(), form, parties }))
 }
 
+/// What is to be looked at again, and what it has to be: the field or party by its name.
+fn what_to_check(visit: &Visit, package: &Package, name: &str) -> String {
+    let t = &visit.t;
+    if let Some(party) = package.parties.iter().find(|p| p.id.as_str() == name) {
+        return format!("{} – {}", t.pick(&party.title), t.get("apply-want-person"));
+    }
+    let Some(field) = package.form.iter().find(|f| f.id.as_str() == name) else { return String::new() };
+    let kind = visit.served.gateway.standard().elements.get(&field.element).map(|e| e.kind);
+    let want = match kind {
+        _ if !field.choices.is_empty() => "apply-want-choice",
+        Some(ElementKind::Integer) => "apply-want-integer",
+        Some(ElementKind::Date) => "apply-want-date",
+        Some(ElementKind::CreditCode) => "apply-want-credit_code",
+        Some(ElementKind::UnitCode) => "apply-want-unit_code",
+        Some(ElementKind::ResidentId) => "apply-want-resident_id",
+        _ => "apply-want-text",
+    };
+    format!("{} – {}", t.pick(&field.title), t.get(want))
+}
+
 pub(super) async fn apply(visit: Visit, Path(id): Path<String>, posted: Posted) -> Response {
     let Some(package) = package_of(&visit, &id) else {
         return visit.error(StatusCode::NOT_FOUND, "error-unknown");
@@ -324,15 +347,14 @@ pub(super) async fn apply(visit: Visit, Path(id): Path<String>, posted: Posted) 
             Err(e) => visit.failed(&e),
         },
         Err(CaseError::NotEligible(says)) => {
-            let wrong = Wrong { field: String::new(), message: t.pick(&says).to_owned() };
+            let wrong = Wrong {
+                field: String::new(),
+                message: format!("{} {}", t.pick(&says), t.get("apply-counter")),
+            };
             show_form(&visit, &package, persona, &sent, Some(wrong))
         }
         Err(CaseError::Invalid { field, .. }) => {
-            let titles: BTreeMap<&str, &Text> = (package.form.iter().map(|f| (f.id.as_str(), &f.title)))
-                .chain(package.parties.iter().map(|p| (p.id.as_str(), &p.title)))
-                .collect();
-            let title = titles.get(field.as_str()).map(|x| t.pick(x)).unwrap_or_default();
-            let message = format!("{} {title}", t.get("apply-check"));
+            let message = format!("{} {}", t.get("apply-check"), what_to_check(&visit, &package, &field));
             show_form(&visit, &package, persona, &sent, Some(Wrong { field, message }))
         }
         Err(e) => visit.failed(&e),
