@@ -13,8 +13,9 @@ use std::{
 };
 
 /// Packages the tests use beyond Rust and a C compiler: a browser to walk the pages, Node.js to run the page's receipt
-/// verifier, what makes networks of their own and loses packets in them, and database servers, which tests start for themselves.
-const PACKAGES: [(&str, &str); 10] = [
+/// verifier, what makes networks of their own and loses packets in them, database servers, which tests start for themselves,
+/// and pip for clients that others wrote.
+const PACKAGES: [(&str, &str); 11] = [
     ("chromium", "chromium"),
     ("chromedriver", "chromium-driver"),
     ("node", "nodejs"),
@@ -25,10 +26,11 @@ const PACKAGES: [(&str, &str); 10] = [
     ("psql", "postgresql"),
     ("mariadbd", "mariadb-server"),
     ("mariadb", "mariadb-client"),
+    ("pip3", "python3-pip"),
 ];
 
 /// Who may import whom, by crate; a path down the list of DESIGN.md's section 4.
-const IMPORTS: [(&str, &[&str]); 12] = [
+const IMPORTS: [(&str, &[&str]); 13] = [
     ("model", &[]),
     ("crypto", &["model"]),
     ("ledger", &["model", "crypto"]),
@@ -36,6 +38,7 @@ const IMPORTS: [(&str, &[&str]); 12] = [
     ("chain", &["model", "crypto", "ledger", "proof"]),
     ("identity", &["model", "crypto"]),
     ("gateway", &["model", "crypto", "proof"]),
+    ("tongban-lake", &["model", "crypto", "proof", "gateway"]),
     ("flow", &["model", "crypto", "ledger", "proof", "chain", "gateway", "identity"]),
     ("node", &["model", "crypto", "ledger", "proof", "chain", "identity", "gateway", "flow"]),
     ("tongban", &["model", "crypto", "ledger", "proof", "chain", "identity", "gateway", "flow", "node"]),
@@ -44,11 +47,14 @@ const IMPORTS: [(&str, &[&str]); 12] = [
 ];
 
 /// Outside libraries that only some crates may name, by prefix.
-const CONFINED: [(&str, &[&str]); 4] = [
+const CONFINED: [(&str, &[&str]); 7] = [
     ("commonware-", &["chain", "sim"]),
     ("sqlx", &["gateway", "node", "tongban"]),
-    ("axum", &["node"]),
-    ("askama", &["node"]),
+    ("axum", &["node", "tongban-lake"]),
+    ("askama", &["node", "tongban-lake"]),
+    ("datafusion", &["tongban-lake"]),
+    ("deltalake", &["tongban-lake"]),
+    ("tantivy", &["tongban-lake"]),
 ];
 
 /// Licences a dependency may have (each alternative of an `OR`, all of an `AND`).
@@ -295,24 +301,26 @@ fn check_sizes() -> Result<()> {
 }
 
 /// Documents that the program prints, and where they are committed.
-const GENERATED: [(&str, &[&str]); 7] = [
-    ("docs/openapi.json", &["openapi"]),
-    ("docs/schemas/connector.json", &["schema", "connector"]),
-    ("docs/schemas/standard.json", &["schema", "standard"]),
-    ("docs/schemas/matter.json", &["schema", "matter"]),
-    ("docs/schemas/scenario.json", &["schema", "scenario"]),
-    ("docs/schemas/sharing.json", &["schema", "sharing"]),
-    ("docs/schemas/project.json", &["schema", "project"]),
+const GENERATED: [(&str, &str, &[&str]); 9] = [
+    ("docs/openapi.json", "tongban", &["openapi"]),
+    ("docs/schemas/connector.json", "tongban", &["schema", "connector"]),
+    ("docs/schemas/standard.json", "tongban", &["schema", "standard"]),
+    ("docs/schemas/matter.json", "tongban", &["schema", "matter"]),
+    ("docs/schemas/scenario.json", "tongban", &["schema", "scenario"]),
+    ("docs/schemas/sharing.json", "tongban", &["schema", "sharing"]),
+    ("docs/schemas/project.json", "tongban", &["schema", "project"]),
+    ("docs/schemas/dataset.json", "tongban-lake", &["schema", "dataset"]),
+    ("docs/schemas/publication.json", "tongban-lake", &["schema", "publication"]),
 ];
 
 /// Compares the committed documents with what the program prints, or writes them.
 fn generated(write: bool) -> Result<()> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let program = target.join("release/tongban");
     if write {
         cargo(&["build", "--release", "--workspace", "--locked"])?;
     }
-    for (file, arguments) in GENERATED {
+    for (file, program, arguments) in GENERATED {
+        let program = target.join("release").join(program);
         let out = Command::new(&program).args(arguments).output();
         let out = out.with_context(|| format!("running {}", program.display()))?;
         let committed = root().join(file);

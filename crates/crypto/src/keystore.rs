@@ -188,6 +188,21 @@ pub fn load_keys(path: &Path, passphrase: &str) -> Result<Keys, KeyFileError> {
     })
 }
 
+/// Writes a secret of 32 bytes to a new file.
+pub fn store_secret(
+    path: &Path,
+    passphrase: &str,
+    suite: Suite,
+    secret: &[u8; 32],
+) -> Result<(), KeyFileError> {
+    store(path, passphrase, suite, &[*secret])
+}
+
+/// Reads a secret of 32 bytes.
+pub fn load_secret(path: &Path, passphrase: &str) -> Result<[u8; 32], KeyFileError> {
+    load(path, passphrase).map(|(_, [secret])| secret)
+}
+
 /// Writes an officer's key to a new file.
 pub fn store_officer(path: &Path, passphrase: &str, key: &SigningKey) -> Result<(), KeyFileError> {
     store(path, passphrase, key.public().suite(), &[key.seed()])

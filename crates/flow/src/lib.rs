@@ -11,6 +11,7 @@ mod holder;
 mod letter;
 pub mod lint;
 mod package;
+mod publication;
 mod receipts;
 mod run;
 pub mod scenario;

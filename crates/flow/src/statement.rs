@@ -230,7 +230,7 @@ impl<S: Source> Flow<S> {
     }
 
     /// Anchors something of this department's own, and waits until it is final.
-    async fn anchor(&self, topic: &str, data: Vec<u8>) -> Result<Event, StatementError> {
+    pub(crate) async fn anchor(&self, topic: &str, data: Vec<u8>) -> Result<Event, StatementError> {
         let topic = topic.parse().expect("a name");
         let event = self.submit_and_wait(Body::Anchor(Anchor { topic, data }), ANCHOR_WITHIN).await?;
         match event.outcome {

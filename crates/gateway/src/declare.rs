@@ -44,6 +44,8 @@ pub enum ElementKind {
     Integer,
     /// A word of a code list.
     Code,
+    /// A number with decimals: what is measured.
+    Number,
 }
 
 /// Everything a department declares.
@@ -251,7 +253,11 @@ fn two_seconds() -> u64 {
 #[serde(deny_unknown_fields)]
 pub struct ServiceRead {
     /// The path and query, with `{column}` where a value looked for goes. 404 means that there is nothing.
-    pub get: String,
+    #[serde(default)]
+    pub get: Option<String>,
+    /// In place of `get`: a path that a JSON object of the values looked for is posted to, so that they stand in no address.
+    #[serde(default)]
+    pub post: Option<String>,
     /// Where the row or list of rows is in the answer, as a JSON pointer; empty: the answer itself.
     #[serde(default)]
     pub at: String,

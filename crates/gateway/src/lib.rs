@@ -5,6 +5,7 @@
 //! declared query and never carries query text. This crate returns answers and submits nothing.
 
 mod answer;
+mod cell;
 mod compile;
 mod declare;
 mod rule;
@@ -12,8 +13,9 @@ mod source;
 mod transform;
 
 pub use answer::{Answered, Checked, Gateway, GatewayError, Performed};
+pub use cell::Cell;
 pub use compile::{Problem, ROWS_MAX, SCAN_MAX};
-pub use declare::{Connector, DeclareError, ElementKind, Standard};
+pub use declare::{Column, Connector, DeclareError, Element, ElementKind, Encoding, Standard, Transform};
 pub use source::{
     Connected, Select, Source, SourceError, Sqlite, Write, Written, memory::Memory, shown, use_tls,
 };

@@ -250,6 +250,10 @@ pub(crate) fn check(value: &str, kind: ElementKind) -> Result<String, String> {
         ElementKind::Integer => {
             value.parse::<i64>().map(|n| n.to_string()).map_err(|_| wrong("whole number"))
         }
+        ElementKind::Number => {
+            let number = value.parse::<f64>().ok().filter(|n| n.is_finite());
+            number.map(|n| n.to_string()).ok_or_else(|| wrong("number"))
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! `/api/v1`: handlers parse, call and convert; errors are problem details (RFC 9457).
 
-use crate::{DemoDoor, cases, consortium, keep, matters, reconcile, records, resources, sharing};
+use crate::{
+    DemoDoor, cases, consortium, keep, matters, publications, reconcile, records, resources, sharing,
+};
 use axum::{
     Json, Router,
     body::Bytes,
@@ -34,6 +36,8 @@ pub struct Served {
     pub token: Option<String>,
     /// Where packages are kept that were handed to the running node.
     pub packages: std::path::PathBuf,
+    /// The data platform whose open data this node's pages lead to.
+    pub(crate) platform: Option<publications::Platform>,
     /// The demo door, in the demo only.
     pub door: Option<DemoDoor>,
     /// Who is signed in to the pages.
@@ -309,6 +313,7 @@ async fn genesis(State(served): Shared) -> Json<Genesis> {
         keep::archive,
         keep::prune,
         keep::statement,
+        publications::decide,
         resources::connector,
         resources::list,
         resources::show,
@@ -386,6 +391,7 @@ pub(crate) fn router(served: Arc<Served>) -> Router {
         .route("/api/v1/archive", get(keep::archive))
         .route("/api/v1/prune", post(keep::prune))
         .route("/api/v1/statements", post(keep::statement))
+        .route("/api/v1/publications", post(publications::decide))
         .route("/api/v1/openings", get(keep::openings))
         .route("/api/v1/links", post(keep::link))
         .route("/api/v1/connector", get(resources::connector))

@@ -48,6 +48,9 @@ pub struct Config {
     /// The bearer token the API wants for anything but signed commands, reads of the ledger and health.
     #[serde(default)]
     pub api_token: Option<String>,
+    /// Where the data platform serves (`tongban-lake serve`), for open data on this node's pages (`TONGBAN_PLATFORM`).
+    #[serde(default)]
+    pub platform: Option<String>,
     /// The folder of this node's vote keys.
     #[serde(default = "default_votes")]
     pub votes: PathBuf,
@@ -136,6 +139,9 @@ impl Config {
         }
         if let Ok(value) = std::env::var("TONGBAN_DATABASE") {
             config.database = value;
+        }
+        if let Ok(value) = std::env::var("TONGBAN_PLATFORM") {
+            config.platform = Some(value);
         }
         let dir = path.parent().unwrap_or(Path::new("."));
         config.dir = dir.to_owned();

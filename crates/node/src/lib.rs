@@ -9,6 +9,7 @@ mod keep;
 mod matters;
 mod node;
 mod pages;
+mod publications;
 mod reconcile;
 mod records;
 mod resources;

@@ -1,6 +1,6 @@
 //! One department's node: ledger engine, gateway, flow and server, wired.
 
-use crate::{Config, DemoDoor, SqliteVault, api, matters, pages, votes};
+use crate::{Config, DemoDoor, SqliteVault, api, matters, pages, publications, votes};
 use axum::Router;
 use chain::Chain;
 use flow::{Flow, Package, Settings};
@@ -174,10 +174,12 @@ impl Node {
             department: config.department.clone(),
             token: config.api_token.clone(),
             packages: config.packages.clone(),
+            platform: config.platform.as_deref().map(publications::Platform::new),
             door,
             sessions: Default::default(),
         });
-        let router: Router = api::router(state.clone()).merge(pages::router(state));
+        let router: Router =
+            api::router(state.clone()).merge(publications::router(state.clone())).merge(pages::router(state));
         let server = tokio::spawn(async move {
             if let Err(e) = axum::serve(listener, router).await {
                 warn!(error = %e, "the HTTP server stopped");

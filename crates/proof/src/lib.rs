@@ -8,12 +8,17 @@ pub mod audit;
 mod audit_tests;
 mod checkpoint;
 mod facts;
+mod publication;
 mod receipt;
 mod statement;
 mod verify;
 
 pub use checkpoint::{Checkpoint, End, Link, Linked, headers_of, verify_at};
 pub use facts::Facts;
+pub use publication::{
+    Decided, PUBLICATION_TOPIC, Publication, PublicationKind, PublishedFile, Verdict, is_publication,
+    verify_publication,
+};
 pub use receipt::{EventProof, Finality, Kind, Receipt, Role, RosterChange, Vote};
 pub use statement::{
     STATEMENT_TOPIC, Stated, StatedAnswer, Statement, StatementKind, Withheld, is_statement,

@@ -20,6 +20,8 @@ pub enum Kind {
     AccessLog,
     /// A holder's statement of its answers about one person; a file of its own, no receipt.
     Statement,
+    /// A department's decision on open data; a file of its own, no receipt.
+    Publication,
 }
 
 /// What an event is in a receipt.

@@ -294,6 +294,7 @@ fn link(receipt: &Receipt, events: &[Decoded]) -> Result<Facts, Rejected> {
         Kind::Decision => link_decision(&mut reader, case, base)?,
         Kind::AccessLog => link_access_log(&mut reader, matter, &case_event.command().signer, case, base)?,
         Kind::Statement => return reject("a statement is no receipt"),
+        Kind::Publication => return reject("a publication is no receipt"),
     };
     ensure(reader.events.is_empty(), "the receipt has an event too many")?;
     Ok(facts)

@@ -112,6 +112,9 @@ pub fn verify(file: &Path, against: &Against, json: bool) -> Result<Option<Strin
             let fits = about.as_ref().is_none_or(|person| statement.is_about(genesis.suite, person));
             if fits { Ok(facts) } else { Err(Rejected("the statement is about another person".into())) }
         })
+    } else if proof::is_publication(&bytes) {
+        ensure!(about.is_none(), "a publication is about nobody: leave --person out");
+        proof::verify_publication(&bytes, &genesis).map(|(_, facts)| facts)
     } else {
         ensure!(about.is_none(), "only a statement is about a person: leave --person out for a receipt");
         proof::verify(&bytes, &genesis)

@@ -36,6 +36,7 @@ pub fn receipt(bytes: &[u8]) {
 pub fn statement(bytes: &[u8]) {
     for genesis in sample_geneses() {
         let _ = proof::verify_statement(bytes, &genesis);
+        let _ = proof::verify_publication(bytes, &genesis);
         let _ = proof::headers_of(bytes);
         if let Ok(checkpoint) = serde_json::from_slice::<proof::Checkpoint>(bytes) {
             let _ = checkpoint.check(&genesis);

@@ -200,6 +200,15 @@ enum Command {
         #[command(subcommand)]
         command: BenchCommand,
     },
+    /// The city's data platform and its open data: handed over to the sibling program `tongban-lake`.
+    ///
+    /// Example: tongban lake ingest market.registrations 2026-11.csv.gz
+    #[command(disable_help_flag = true)]
+    Lake {
+        /// What `tongban-lake` is asked.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
     /// Print the OpenAPI document of a node.
     #[command(hide = true)]
     Openapi,
@@ -362,6 +371,15 @@ enum BenchCommand {
     ///
     /// Example: tongban bench catalogue --entries 100000 --json
     Catalogue(bench_catalogue::Options),
+    /// The data platform: taking in, look-ups, scans. Handed over to `tongban-lake bench`.
+    ///
+    /// Example: tongban bench lake --rows 10000000 --json
+    #[command(disable_help_flag = true)]
+    Lake {
+        /// What `tongban-lake bench` is asked.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
 }
 
 /// The answer is no (exit 1), as opposed to a failure to try (exit 2).
@@ -517,10 +535,31 @@ async fn run(command: Command) -> Result<()> {
             say!("{}", serde_json::to_string_pretty(&schema)?);
             Ok(())
         }
+        Command::Lake { arguments } => Err(hand_over(&arguments)),
+        Command::Bench { command: BenchCommand::Lake { arguments } } => {
+            let all: Vec<_> = std::iter::once("bench".into()).chain(arguments).collect();
+            Err(hand_over(&all))
+        }
         Command::Openapi => {
             say!("{}", node::openapi().trim_end());
             Ok(())
         }
+    }
+}
+
+/// Becomes the data platform's program, which lies beside this one; says what to do where it does not.
+fn hand_over(arguments: &[std::ffi::OsString]) -> anyhow::Error {
+    use std::os::unix::process::CommandExt as _;
+    let beside = std::env::current_exe().ok().and_then(|me| Some(me.parent()?.join("tongban-lake")));
+    let program = beside.filter(|p| p.exists()).unwrap_or_else(|| "tongban-lake".into());
+    let e = std::process::Command::new(&program).args(arguments).exec();
+    match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            anyhow::anyhow!(
+                "the data platform's program is not built: run `cargo build --release -p tongban-lake`"
+            )
+        }
+        _ => anyhow::Error::new(e).context(program.display().to_string()),
     }
 }
 

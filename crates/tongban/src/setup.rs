@@ -145,6 +145,7 @@ fn config_of(id: &DepartmentId, listen: SocketAddr, http: SocketAddr) -> Config 
         standard: "elements.yaml".into(),
         matters: vec![],
         packages: "packages".into(),
+        platform: None,
         api_token: Some(hex::encode(crypto::random::<16>())),
         votes: "votes".into(),
         first_start: "first-start".into(),

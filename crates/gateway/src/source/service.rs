@@ -8,7 +8,7 @@ use crate::{
 };
 use model::FieldId;
 use reqwest::{Client, Method, StatusCode, Url};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -59,6 +59,11 @@ impl Service {
         columns: BTreeMap<String, BTreeSet<String>>,
     ) -> Result<Self, SourceError> {
         let declared = declared.cloned().ok_or_else(|| failed("the connector declares no `service`"))?;
+        if let Some((name, _)) =
+            declared.reads.iter().find(|(_, read)| read.get.is_some() == read.post.is_some())
+        {
+            return Err(failed(format!("the read `{name}` of the service has one of `get` and `post`")));
+        }
         let base = Url::parse(base).map_err(|_| failed("its address is none"))?;
         if base.query().is_some() || !base.username().is_empty() {
             return Err(failed("its address has a query or an account: tokens go into the environment"));
@@ -118,7 +123,7 @@ impl Service {
         &self,
         method: Method,
         url: Url,
-        body: Option<(&str, &Value)>,
+        body: Option<(Option<&str>, &Value)>,
     ) -> Result<(StatusCode, Vec<u8>), SourceError> {
         let resting = *self.rests_until.lock().expect("no holder of this lock panics");
         if resting.is_some_and(|until| until > Instant::now()) {
@@ -151,14 +156,17 @@ impl Service {
         &self,
         method: Method,
         url: Url,
-        body: Option<(&str, &Value)>,
+        body: Option<(Option<&str>, &Value)>,
     ) -> Result<(StatusCode, Vec<u8>), SourceError> {
         let mut request = self.client.request(method, url);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
         if let Some((key, body)) = body {
-            request = request.header("Idempotency-Key", key).json(body);
+            if let Some(key) = key {
+                request = request.header("Idempotency-Key", key);
+            }
+            request = request.json(body);
         }
         // the client's own message holds the address, and that what is looked for
         let gone = |e: reqwest::Error| match e.is_timeout() {
@@ -241,7 +249,14 @@ impl Source for Service {
             }
             rest = others;
         }
-        let (status, bytes) = self.request(Method::GET, self.url(&read.get, &values)?, None).await?;
+        let (status, bytes) = match (&read.get, &read.post) {
+            (Some(path), None) => self.request(Method::GET, self.url(path, &values)?, None).await?,
+            (None, Some(path)) => {
+                let body = json!(values);
+                self.request(Method::POST, self.url(path, &BTreeMap::new())?, Some((None, &body))).await?
+            }
+            _ => return Err(failed("a read of a service has one of `get` and `post`")),
+        };
         match status {
             StatusCode::NOT_FOUND => return Ok(vec![]),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
@@ -285,7 +300,7 @@ impl Source for Service {
         });
         let body = Value::Object(values.collect::<Result<_, _>>()?);
         let url = self.url(path, &BTreeMap::new())?;
-        let (status, _) = self.request(Method::POST, url, Some((key, &body))).await?;
+        let (status, _) = self.request(Method::POST, url, Some((Some(key), &body))).await?;
         match status {
             // what it answers to a key it knows is the first answer again
             status if status.is_success() => Ok(Written::Now),

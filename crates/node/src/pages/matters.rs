@@ -320,6 +320,7 @@ fn what_to_check(visit: &Visit, package: &Package, name: &str) -> String {
     let want = match kind {
         _ if !field.choices.is_empty() => "apply-want-choice",
         Some(ElementKind::Integer) => "apply-want-integer",
+        Some(ElementKind::Number) => "apply-want-number",
         Some(ElementKind::Date) => "apply-want-date",
         Some(ElementKind::CreditCode) => "apply-want-credit_code",
         Some(ElementKind::UnitCode) => "apply-want-unit_code",

@@ -70,6 +70,11 @@ impl Visit {
         self.served.door.is_some()
     }
 
+    /// Whether there is a data platform whose open data the pages lead to.
+    pub(super) fn platform(&self) -> bool {
+        self.served.platform.is_some()
+    }
+
     pub(super) fn persona(&self) -> Option<&Persona> {
         match self.session.as_ref()?.who {
             Who::Citizen(i) => self.served.door.as_ref()?.personas.get(i),

@@ -5,6 +5,7 @@ mod common;
 mod connecting;
 mod keeping;
 mod matters;
+mod platform;
 mod sharing;
 
 use anyhow::Result;
@@ -161,7 +162,7 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
     }
     let driver = Driver::new(bureau.clone(), made.chain, door, dir.clone());
     let mut casting = Casting::new(city.clone());
-    let plain: Vec<_> = (0..CASES + 5).map(|_| casting.cast(&matters[0], demo::PLAIN).unwrap()).collect();
+    let plain: Vec<_> = (0..CASES + 6).map(|_| casting.cast(&matters[0], demo::PLAIN).unwrap()).collect();
     let unpaid = casting.cast(&matters[0], "tax-unpaid").unwrap();
 
     hostile_bodies_are_answered_with_problems(&dir).await;
@@ -222,11 +223,12 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
     matters::a_matter_is_added_with_files_alone(&dir, &driver, &mut casting, &bureau).await;
 
     sharing::departments_come_to_share(&dir);
-    sharing::budgets_hold(&dir, &driver, &bureau, &plain[CASES + 1..]).await;
+    sharing::budgets_hold(&dir, &driver, &bureau, &plain[CASES + 1..CASES + 5]).await;
     sharing::an_objection_is_answered(&dir, &bureau, &reports[0].id).await;
     sharing::the_day_is_reconciled(&dir, &city).await;
 
     what_a_node_needs_is_looked_at(&dir);
+    platform::a_department_answers_from_the_platform(&dir, &mut processes, &driver, &plain[CASES]).await;
 
     a_department_joins_and_another_leaves(&dir, &mut processes, &bureau).await;
     // what was proved before the consortium changed holds after, from the genesis alone
@@ -234,7 +236,7 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
         proof::verify(&std::fs::read(receipt).unwrap(), &genesis).unwrap();
     }
     // and what is done now holds too, and brings the changes along
-    let report = driver.run(&plain[CASES]).await.unwrap().remove(0);
+    let report = driver.run(&plain[CASES + 5]).await.unwrap().remove(0);
     assert_eq!(report.outcome, "closed");
     for receipt in &report.receipts {
         let bytes = std::fs::read(receipt).unwrap();
