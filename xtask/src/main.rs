@@ -58,7 +58,7 @@ const CONFINED: [(&str, &[&str]); 7] = [
 ];
 
 /// Licences a dependency may have (each alternative of an `OR`, all of an `AND`).
-const LICENCES: [&str; 14] = [
+const LICENCES: [&str; 15] = [
     "Apache-2.0",
     "MIT",
     "MIT-0",
@@ -73,6 +73,7 @@ const LICENCES: [&str; 14] = [
     "BSL-1.0",
     "OpenSSL",
     "CDLA-Permissive-2.0",
+    "MPL-2.0",
 ];
 
 fn main() -> ExitCode {

@@ -172,6 +172,7 @@ pub fn router(served: Arc<Served>) -> Router {
         .route("/open/{id}/{version}/{file}", get(pages::file))
         .route("/api/v1/open/{id}/rows", get(pages::rows))
         .route("/api/3/action/{action}", get(ckan::action).post(ckan::action))
+        .route("/api/action/{action}", get(ckan::action).post(ckan::action))
         .route("/catalog.{form}", get(pages::catalog))
         .route("/sitemap.xml", get(pages::sitemap))
         .fallback(pages::nothing)

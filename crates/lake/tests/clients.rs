@@ -4,7 +4,12 @@
 mod common;
 
 use common::{Place, person, visits};
-use std::{path::PathBuf, process::Command, sync::OnceLock, time::Duration};
+use std::{
+    path::PathBuf,
+    process::{Child, Command},
+    sync::OnceLock,
+    time::Duration,
+};
 
 /// A folder with the packages, installed once for a checkout.
 fn packages() -> Option<PathBuf> {
@@ -44,6 +49,16 @@ fn install() -> Option<PathBuf> {
     }
     std::fs::write(folder.join("done"), "").expect("written");
     Some(folder)
+}
+
+/// A process that ends with its test.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 fn python(folder: &PathBuf, script: &str, arguments: &[&str]) -> String {
@@ -96,7 +111,7 @@ print(sorted(f.name for f in table.schema().fields), *found)
     }
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}");
-    let mut child = place.command(&["serve"]).env("TONGBAN_LAKE_LISTEN", &address).spawn().unwrap();
+    let _served = Started(place.command(&["serve"]).env("TONGBAN_LAKE_LISTEN", &address).spawn().unwrap());
     for _ in 0..100 {
         if std::net::TcpStream::connect(&address).is_ok() {
             break;
@@ -152,8 +167,6 @@ assert conforms, text
 print('good')
 ";
     let said = python(&packages, script, &[&address, shapes.to_str().unwrap()]);
-    let _ = child.kill();
-    let _ = child.wait();
     assert_eq!(said, "good");
 }
 
@@ -161,13 +174,14 @@ print('good')
 fn tables_lie_in_an_s3_compatible_store_as_well() {
     let Some(packages) = packages() else { return };
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut server = Command::new("python3")
+    let server = Command::new("python3")
         .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
         .env("PYTHONPATH", &packages)
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .spawn()
         .expect("python3");
+    let _server = Started(server);
     for _ in 0..300 {
         if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
             break;
@@ -210,6 +224,4 @@ print('good')
     assert_eq!(run(&["erase", "hall.visits"], &person(321))["rows"], 2);
     assert_eq!(run(&["stats", "hall.visits"], "")["rows"], 1198);
     assert!(!place.path().join("data").exists(), "nothing is beside the store");
-    let _ = server.kill();
-    let _ = server.wait();
 }

@@ -104,6 +104,7 @@ pub(crate) fn router(served: std::sync::Arc<crate::api::Served>) -> axum::Router
         .route("/open/{*rest}", any(pass_on))
         .route("/api/v1/open/{*rest}", any(pass_on))
         .route("/api/3/{*rest}", any(pass_on))
+        .route("/api/action/{*rest}", any(pass_on))
         .route("/catalog.ttl", any(pass_on))
         .route("/catalog.jsonld", any(pass_on))
         .route("/sitemap.xml", any(pass_on))
