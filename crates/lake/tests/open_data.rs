@@ -254,6 +254,7 @@ fn real_data_sets_are_published_found_and_fetched() {
     p.place.json(&["withdraw", "visits.by-district", "--note", "counted twice"], "");
     p.until("it is taken back", || p.get("/open/visits.by-district").0 == 410);
     assert!(p.get("/open/visits.by-district").1.contains("counted twice"));
+    assert_eq!([count("q=办件"), count("")], [0, 6], "what was taken back is found no more");
     assert_eq!(p.get("/open/visits.by-district/v2/data.csv").0, 404);
     assert_eq!(p.get("/api/v1/open/visits.by-district/rows").0, 404);
 

@@ -171,7 +171,7 @@ pub fn chart(entry: &Entry, rows: &[RecordBatch], label: &str) -> Option<Drawing
             let _ = write!(frame.out, "<path class=\"line\" d=\"{path}\"/>");
             for at in 0..5 {
                 let point = &points[(points.len() - 1) * at / 4];
-                frame.label(LEFT + 8.0 + (room - 30.0) * at as f64 / 4.0 + 15.0, &point.0);
+                frame.label(LEFT + 32.0 + (room - 64.0) * at as f64 / 4.0, &point.0);
             }
             let numbers = thinned(points, BARS).into_iter().map(|(x, y)| (x, short(y))).collect();
             Some(Drawing { svg: frame.end(), numbers })
@@ -233,7 +233,7 @@ pub fn map(entry: &Entry, rows: &[RecordBatch], label: &str) -> Option<Drawing> 
     for (x, y) in &points {
         let cx = WIDTH / 2.0 + (x - (west + east) / 2.0) * squeeze * scale;
         let cy = height / 2.0 - (y - (south + north) / 2.0) * scale;
-        let _ = write!(svg, "<circle class=\"point\" cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"3\"/>");
+        let _ = write!(svg, "<circle class=\"point\" cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"2\"/>");
     }
     svg += "</svg>";
     Some(Drawing { svg, numbers: vec![] })

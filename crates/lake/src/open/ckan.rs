@@ -324,9 +324,7 @@ impl Asked<'_> {
             }
             entries = entries.into_iter().skip(offset).take(limit).collect();
         }
-        let withdrawn = entries.iter().filter(|e| e.withdrawn.is_some()).count();
-        let results: Vec<Value> =
-            entries.into_iter().filter(|e| e.withdrawn.is_none()).map(|e| self.package(e)).collect();
+        let results: Vec<Value> = entries.into_iter().map(|e| self.package(e)).collect();
         let wanted = self.facet_fields();
         let (mut facets, mut search_facets) = (Map::new(), Map::new());
         for (name, facet) in wanted {
@@ -342,7 +340,7 @@ impl Asked<'_> {
             search_facets.insert(name.clone(), json!({ "title": name, "items": items }));
         }
         Ok(json!({
-            "count": found.total - withdrawn, "sort": if by_name { sort } else { "score desc, metadata_modified desc".into() },
+            "count": found.total, "sort": if by_name { sort } else { "score desc, metadata_modified desc".into() },
             "facets": facets, "results": results, "search_facets": search_facets,
         }))
     }

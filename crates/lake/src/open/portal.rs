@@ -74,6 +74,8 @@ pub struct Catalogue {
     /// The newest version of each publication.
     pub entries: Vec<Entry>,
     by_id: HashMap<String, usize>,
+    /// For each facet, the values entries have.
+    coded: BTreeMap<Facet, Coded>,
     reader: Option<IndexReader>,
     fields: Fields,
     analyser: TextAnalyzer,
@@ -84,6 +86,43 @@ struct Fields {
     title: Field,
     text: Field,
     place: Field,
+}
+
+/// The values entries have for a facet, as numbers.
+#[derive(Default)]
+struct Coded {
+    values: Vec<String>,
+    /// The numbers of all entries one after the other, and where each entry's end.
+    codes: Vec<u32>,
+    ends: Vec<usize>,
+}
+
+impl Coded {
+    fn of(entries: &[Entry], facet: Facet) -> Self {
+        let mut coded = Self::default();
+        let mut known: HashMap<String, u32> = HashMap::new();
+        for entry in entries {
+            for value in values(entry, facet) {
+                let next = known.len() as u32;
+                let code = *known.entry(value.to_owned()).or_insert(next);
+                if code == next {
+                    coded.values.push(value.to_owned());
+                }
+                coded.codes.push(code);
+            }
+            coded.ends.push(coded.codes.len());
+        }
+        coded
+    }
+
+    fn codes(&self, place: usize) -> &[u32] {
+        let begin = if place == 0 { 0 } else { self.ends[place - 1] };
+        &self.codes[begin..self.ends[place]]
+    }
+
+    fn code(&self, value: &str) -> Option<u32> {
+        self.values.iter().position(|v| v == value).map(|at| at as u32)
+    }
 }
 
 /// What is looked for.
@@ -117,6 +156,7 @@ impl Catalogue {
     /// Indexes entries.
     pub fn new(mut entries: Vec<Entry>) -> Result<Self> {
         entries.sort_by(|a, b| (b.modified_ms, a.id()).cmp(&(a.modified_ms, b.id())));
+        let coded = FACETS.map(|(facet, _)| (facet, Coded::of(&entries, facet))).into();
         let by_id = entries.iter().enumerate().map(|(at, e)| (e.id().to_owned(), at)).collect();
         let mut schema = Schema::builder();
         let indexing = TextFieldIndexing::default()
@@ -131,7 +171,7 @@ impl Catalogue {
         let index = Index::create_in_ram(schema.build());
         index.tokenizers().register("jieba", analyser());
         let mut writer = index.writer_with_num_threads::<TantivyDocument>(1, 64 << 20)?;
-        for (at, entry) in entries.iter().enumerate() {
+        for (at, entry) in entries.iter().enumerate().filter(|(_, e)| e.withdrawn.is_none()) {
             let plan = &entry.plan;
             let mut document = TantivyDocument::default();
             document.add_text(fields.title, format!("{} {} {}", plan.title.zh, plan.title.en, entry.id()));
@@ -152,7 +192,7 @@ impl Catalogue {
         writer.commit()?;
         writer.wait_merging_threads()?;
         let reader = (!entries.is_empty()).then(|| index.reader()).transpose()?;
-        Ok(Self { entries, by_id, reader, fields, analyser: analyser() })
+        Ok(Self { entries, by_id, coded, reader, fields, analyser: analyser() })
     }
 
     /// The newest version of a publication.
@@ -193,42 +233,48 @@ impl Catalogue {
         Ok(reader.searcher().search(&query, &Places)?)
     }
 
-    /// Looks for entries.
+    /// The places of what was not taken back.
+    fn shown(&self) -> impl Iterator<Item = usize> {
+        (0..self.entries.len()).filter(|at| self.entries[*at].withdrawn.is_none())
+    }
+
+    /// Looks for entries among those that were not taken back.
     pub fn search(&self, search: &Search) -> Result<Found> {
         let mut found: Vec<(f32, usize)> = match search.words.trim() {
-            "" => (0..self.entries.len()).map(|at| (0.0, at)).collect(),
+            "" => self.shown().map(|at| (0.0, at)).collect(),
             words => self.matching(words)?,
         };
-        found.retain(|(_, at)| {
-            search
-                .facets
-                .iter()
-                .all(|(facet, value)| values(&self.entries[*at], *facet).contains(&value.as_str()))
-        });
-        let mut counts: BTreeMap<Facet, HashMap<&str, usize>> = BTreeMap::new();
-        for (_, at) in &found {
-            for (facet, _) in FACETS {
-                for value in values(&self.entries[*at], facet) {
-                    *counts.entry(facet).or_default().entry(value).or_default() += 1;
-                }
+        for (facet, value) in &search.facets {
+            let coded = &self.coded[facet];
+            let code = coded.code(value);
+            found.retain(|(_, at)| code.is_some_and(|code| coded.codes(*at).contains(&code)));
+        }
+        let mut facets = BTreeMap::new();
+        for (facet, coded) in &self.coded {
+            let mut counts = vec![0; coded.values.len()];
+            for (_, at) in &found {
+                coded.codes(*at).iter().for_each(|code| counts[*code as usize] += 1);
             }
+            let counts = coded.values.iter().cloned().zip(counts);
+            let mut counts: Vec<(String, usize)> = counts.filter(|(_, n)| *n > 0).collect();
+            counts.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+            facets.insert(*facet, counts);
         }
         let total = found.len();
         let order = |a: &(f32, usize), b: &(f32, usize)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         let upto = (search.offset + search.limit).min(total);
-        if upto > 0 && upto < total {
+        if upto > 0 && upto < total && !search.words.trim().is_empty() {
             found.select_nth_unstable_by(upto - 1, order);
             found.truncate(upto);
         }
-        found.sort_unstable_by(order);
-        let facets = counts.into_iter().map(|(facet, counts)| {
-            let mut counts: Vec<(String, usize)> =
-                counts.into_iter().map(|(v, n)| (v.to_owned(), n)).collect();
-            counts.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
-            (facet, counts)
-        });
-        let facets = facets.collect();
-        Ok(Found { total, places: found.into_iter().skip(search.offset).map(|(_, at)| at).collect(), facets })
+        if !search.words.trim().is_empty() {
+            found.sort_unstable_by(order);
+        }
+        Ok(Found {
+            total,
+            places: found.into_iter().skip(search.offset).take(search.limit).map(|(_, at)| at).collect(),
+            facets,
+        })
     }
 }
 
