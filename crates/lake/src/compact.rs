@@ -5,7 +5,7 @@ use crate::{
     convert::GONE,
     dataset::{Dataset, Mode},
     reader::Files,
-    table::{Commit, DataFile, SubjectKey, Table, new_run, overlap},
+    table::{Commit, DataFile, SubjectKey, Table, Writing, new_run, overlap},
     write::{FILE_ROWS, keys, write_run},
 };
 use anyhow::{Context as _, Result};
@@ -77,8 +77,10 @@ pub async fn compact(
     bar: &ProgressBar,
 ) -> Result<Compacted> {
     let begun = Instant::now();
+    let _writing = Writing::begin(config, dataset)?;
     let mut table = Table::open(config, dataset).await?.context("nothing was taken in yet")?;
     let files = table.files()?;
+    let mut removed = Vec::new();
     let mut done =
         Compacted { files_before: files.len(), runs_before: overlap(&files), ..Compacted::default() };
     let runs = due(&files, full);
@@ -87,9 +89,10 @@ pub async fn compact(
         done.rows = old.iter().map(|f| f.rows).sum();
         bar.set_length(done.rows);
         let add = merge_with(config, dataset, &table, &old, &[], bar).await?;
+        removed = old.iter().map(|f| f.path.clone()).collect();
         table.commit(Commit { add, remove: old, ..Commit::default() }).await?;
     }
-    done.deleted = table.vacuum().await?.len();
+    done.deleted = table.vacuum(&removed).await?.len();
     let files = table.files()?;
     done.files = files.len();
     done.runs = overlap(&files);
@@ -225,6 +228,7 @@ async fn take_out(
     candidates: impl Fn(&DataFile) -> bool,
     keep: impl Fn(&RecordBatch) -> BooleanArray + Send,
 ) -> Result<Erased> {
+    let _writing = Writing::begin(config, dataset)?;
     let mut table = Table::open(config, dataset).await?.context("nothing was taken in yet")?;
     let before = table.version();
     let store = table.store();
@@ -253,10 +257,11 @@ async fn take_out(
         remove.push(file);
     }
     let written = add.iter().map(|f| f.path.clone()).collect();
+    let removed: Vec<String> = remove.iter().map(|f| f.path.clone()).collect();
     if !remove.is_empty() {
         table.commit(Commit { add, remove, data_change: true, ..Commit::default() }).await?;
     }
-    let deleted = table.vacuum().await?;
+    let deleted = table.vacuum(&removed).await?;
     Ok(Erased {
         dataset: dataset.id().to_owned(),
         rows: gone,

@@ -10,7 +10,7 @@ use crate::{
     convert::{Converter, Refused},
     dataset::{Dataset, Mode},
     input::{Chunk, Input},
-    table::{Commit, DataFile, Table, new_run},
+    table::{Commit, DataFile, Table, Writing, new_run},
     write::write_run,
 };
 use anyhow::{Context as _, Result, bail};
@@ -110,6 +110,7 @@ pub async fn ingest(
     let of_batch = format!("batch:{batch}");
     let whole = format!("batch:{batch}:whole");
     let mut taken = Taken { dataset: dataset.id().to_owned(), batch: batch.clone(), ..Taken::default() };
+    let _writing = Writing::begin(config, dataset)?;
     let mut table = Table::open_or_create(config, dataset).await?;
     if let Some(rows) = table.taken(&whole).await? {
         taken.before = true;

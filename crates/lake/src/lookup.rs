@@ -50,8 +50,8 @@ impl Lookup {
         Ok(lookup)
     }
 
-    /// Takes in what was committed meanwhile.
-    pub async fn refresh(&self) -> Result<()> {
+    /// Takes in what was committed meanwhile; whether there was anything.
+    pub async fn refresh(&self) -> Result<bool> {
         let mut table = self.table.lock().await;
         let before = table.version();
         table.refresh().await?;
@@ -59,8 +59,9 @@ impl Lookup {
             let files = table.files()?;
             self.files.keep(&files);
             *self.runs.write().expect("never poisoned") = by_run(files);
+            return Ok(true);
         }
-        Ok(())
+        Ok(false)
     }
 
     /// An identifier in the standard's form, which is what is hashed.
@@ -70,8 +71,21 @@ impl Lookup {
         Ok(read.context("the identifier is empty")?.into_owned())
     }
 
-    /// All rows of a subject, by the identifier in the standard's form or as it is written in files.
+    /// All rows of a subject; once more with the newest files where some were laid out anew meanwhile.
     pub async fn rows(&self, identifier: &str) -> Result<Vec<RecordBatch>> {
+        match self.rows_now(identifier).await {
+            Ok(rows) => Ok(rows),
+            Err(first) => {
+                if !self.refresh().await? {
+                    return Err(first);
+                }
+                self.rows_now(identifier).await
+            }
+        }
+    }
+
+    /// All rows of a subject, by the identifier in the standard's form or as it is written in files.
+    async fn rows_now(&self, identifier: &str) -> Result<Vec<RecordBatch>> {
         let key = subject_key(self.suite, &self.key, &self.standard_form(identifier)?);
         let candidates: Vec<DataFile> = {
             let runs = self.runs.read().expect("never poisoned");

@@ -303,7 +303,7 @@ impl Table {
             .with_actions(actions)
             .build(Some(snapshot as &dyn deltalake_core::kernel::transaction::TableReference), log, operation)
             .await
-            .context("the change was not committed")?;
+            .context("another machine changed the table meanwhile; nothing was committed, run this again")?;
         self.refresh().await
     }
 
@@ -314,22 +314,53 @@ impl Table {
         Ok(commits.into_iter().map(|c| serde_json::to_value(c).unwrap_or_default()).collect())
     }
 
-    /// Deletes files that no version from now on uses: those removed, and those of work that was never committed. Returns their paths.
-    pub async fn vacuum(&self) -> Result<Vec<String>> {
+    /// Deletes files that no version from now on uses: those given, which this process took out of the table, and those of work that was
+    /// never committed. Whose work that is, is known in a folder, where one process at a time writes ([`Writing`]); in a store that others
+    /// may write to as well, it must be a day old. Returns their paths.
+    pub async fn vacuum(&self, removed: &[String]) -> Result<Vec<String>> {
         use futures::TryStreamExt as _;
         let used: std::collections::BTreeSet<String> = self.files()?.into_iter().map(|f| f.path).collect();
-        let store = self.store();
-        let all: Vec<_> = store.list(None).try_collect().await?;
+        let alone = self.delta.table_url().scheme() == "file";
+        let all: Vec<_> = self.store.list(None).try_collect().await?;
         let mut gone = Vec::new();
         for object in all {
             let path = object.location.to_string();
             if path.starts_with("_delta_log") || used.contains(&path) || !path.ends_with(".parquet") {
                 continue;
             }
-            store.delete(&StorePath::from(path.as_str())).await?;
-            gone.push(path);
+            let old = now_ms() - object.last_modified.timestamp_millis() > ABANDONED_MS;
+            if alone || old || removed.contains(&path) {
+                self.store.delete(&StorePath::from(path.as_str())).await?;
+                gone.push(path);
+            }
         }
         Ok(gone)
+    }
+}
+
+/// After so long, work in a store that nobody committed is abandoned.
+const ABANDONED_MS: i64 = 24 * 3600 * 1000;
+
+/// The right to change a data set's table: one process on this machine at a time has it.
+pub struct Writing(#[expect(dead_code, reason = "held, not read")] std::fs::File);
+
+impl Writing {
+    /// Takes it, or says that somebody else has it.
+    pub fn begin(config: &Config, dataset: &Dataset) -> Result<Self> {
+        let folder = config.work.join("locks");
+        std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        let path = folder.join(dataset.id());
+        let file = std::fs::File::create(&path).with_context(|| path.display().to_string())?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(std::fs::TryLockError::WouldBlock) => {
+                bail!(
+                    "another process is changing {}: wait until it is done, and run this again",
+                    dataset.id()
+                )
+            }
+            Err(std::fs::TryLockError::Error(e)) => Err(e).with_context(|| path.display().to_string()),
+        }
     }
 }
 

@@ -217,6 +217,47 @@ fn look_ups_go_to_few_files_and_no_identifier_is_stored() {
 }
 
 #[test]
+fn one_process_changes_a_table_at_a_time_and_look_ups_go_on() {
+    let place = Place::visits();
+    place.write("a.csv", visits(0..20_000, 4));
+    place.json(&["ingest", "hall.visits", "a.csv"], "");
+    let names: Vec<String> = (0..4).map(|n| format!("b{n}.csv")).collect();
+    for (n, name) in names.iter().enumerate() {
+        let from = 30_000 + n as u64 * 5_000;
+        place.write(name, visits(from..from + 5_000, 4));
+    }
+    let lookup = |n: u64| {
+        let found = place.json(&["lookup", "hall.visits"], &person(n));
+        found["rows"].as_array().unwrap().len()
+    };
+    // all at once: whoever comes second is told so and changes nothing; then each is run again
+    let all: Vec<_> = names
+        .iter()
+        .map(|name| {
+            let mut command = place.command(&["ingest", "hall.visits", name]);
+            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    let mut refused = 0;
+    for child in all {
+        assert_eq!(lookup(77), 4, "look-ups go on");
+        let out = child.wait_with_output().unwrap();
+        if !out.status.success() {
+            let said = String::from_utf8_lossy(&out.stderr).into_owned();
+            assert!(said.contains("another process is changing hall.visits"), "{said}");
+            refused += 1;
+        }
+    }
+    assert!(refused >= 1, "four began at once");
+    for name in &names {
+        place.json(&["ingest", "hall.visits", name], "");
+    }
+    assert_eq!(place.rows(), 160_000);
+    place.json(&["compact", "hall.visits", "--full"], "");
+    assert_eq!((place.rows(), lookup(77), lookup(30_001), lookup(49_999)), (160_000, 4, 4, 4));
+}
+
+#[test]
 fn a_snapshot_takes_the_place_and_changes_are_merged() {
     let snapshot = VISITS
         .replace("hall.visits", "hall.snapshot")
