@@ -315,7 +315,7 @@ impl Table {
     }
 
     /// Deletes files that no version from now on uses: those given, which this process took out of the table, and those of work that was
-    /// never committed. Whose work that is, is known in a folder, where one process at a time writes ([`Writing`]); in a store that others
+    /// never committed. Whose work that is, is known in a folder, where one process at a time writes (`Writing`); in a store that others
     /// may write to as well, it must be a day old. Returns their paths.
     pub async fn vacuum(&self, removed: &[String]) -> Result<Vec<String>> {
         use futures::TryStreamExt as _;
