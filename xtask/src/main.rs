@@ -1,4 +1,4 @@
-//! Chores of the repository: `cargo xtask test | tidy | openapi | soak`.
+//! Chores of the repository: `cargo xtask test | tidy | generate | screenshots | soak`.
 //!
 //! `test` installs what the tests need (Debian packages, through apt) and runs every functional test; it is what
 //! `.ci/run` calls. `tidy` is the part of it that reads and does not run.
@@ -30,24 +30,28 @@ const PACKAGES: [(&str, &str); 11] = [
 ];
 
 /// Who may import whom, by crate; a path down the list of DESIGN.md's section 4.
-const IMPORTS: [(&str, &[&str]); 13] = [
+const IMPORTS: [(&str, &[&str]); 14] = [
     ("model", &[]),
     ("crypto", &["model"]),
     ("ledger", &["model", "crypto"]),
     ("proof", &["model", "crypto"]),
     ("chain", &["model", "crypto", "ledger", "proof"]),
     ("identity", &["model", "crypto"]),
+    ("face", &["model", "crypto"]),
     ("gateway", &["model", "crypto", "proof"]),
     ("tongban-lake", &["model", "crypto", "proof", "gateway"]),
     ("flow", &["model", "crypto", "ledger", "proof", "chain", "gateway", "identity"]),
-    ("node", &["model", "crypto", "ledger", "proof", "chain", "identity", "gateway", "flow"]),
-    ("tongban", &["model", "crypto", "ledger", "proof", "chain", "identity", "gateway", "flow", "node"]),
+    ("node", &["model", "crypto", "ledger", "proof", "chain", "identity", "face", "gateway", "flow"]),
+    (
+        "tongban",
+        &["model", "crypto", "ledger", "proof", "chain", "identity", "face", "gateway", "flow", "node"],
+    ),
     ("sim", &["model", "crypto", "ledger", "proof", "chain", "identity", "gateway", "flow"]),
     ("xtask", &[]),
 ];
 
 /// Outside libraries that only some crates may name, by prefix.
-const CONFINED: [(&str, &[&str]); 7] = [
+const CONFINED: [(&str, &[&str]); 8] = [
     ("commonware-", &["chain", "sim"]),
     ("sqlx", &["gateway", "node", "tongban"]),
     ("axum", &["node", "tongban-lake"]),
@@ -55,6 +59,7 @@ const CONFINED: [(&str, &[&str]); 7] = [
     ("datafusion", &["tongban-lake"]),
     ("deltalake", &["tongban-lake"]),
     ("tantivy", &["tongban-lake"]),
+    ("rten", &["face"]),
 ];
 
 /// Licences a dependency may have (each alternative of an `OR`, all of an `AND`).
@@ -82,9 +87,10 @@ fn main() -> ExitCode {
         "test" => test(),
         "tidy" => tidy(),
         "generate" => generated(true),
+        "screenshots" => screenshots(),
         "soak" => soak(),
         _ => {
-            eprintln!("usage: cargo xtask test | tidy | generate | soak");
+            eprintln!("usage: cargo xtask test | tidy | generate | screenshots | soak");
             return ExitCode::from(2);
         }
     };
@@ -347,6 +353,22 @@ fn fuzz() -> Result<()> {
         let name = entry.file_name().to_string_lossy().trim_end_matches(".rs").to_owned();
         cargo(&["+nightly", "fuzz", "run", &name, "--", "-max_total_time=300"])?;
     }
+    Ok(())
+}
+
+/// Pictures of every page in both languages and themes, wide and narrow, to be looked at.
+fn screenshots() -> Result<()> {
+    step("install", install)?;
+    let folder = root().join("target/screenshots");
+    let status = Command::new("cargo")
+        .args(["test", "--release", "--workspace", "--locked", "--test", "pages"])
+        .env("TONGBAN_SCREENSHOTS", &folder)
+        .current_dir(root())
+        .status()?;
+    if !status.success() {
+        bail!("the pages' test failed");
+    }
+    println!("the pictures are in {}", folder.display());
     Ok(())
 }
 

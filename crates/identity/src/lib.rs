@@ -1,8 +1,8 @@
 //! Establishes who is there: a terminal vouches that a party was identified, and says with which key they sign.
 //!
 //! Every method ends in the same [`Assertion`], bound to one case and one commitment, so that methods can be added
-//! without the ledger knowing them. Here: a document check by a clerk at an enrolled counter terminal, and a key on the
-//! person's own device (passkey-style).
+//! without the ledger knowing them. Here: a document check by a clerk at an enrolled counter terminal, a key on the person's own
+//! device (passkey-style), and the person's face before the terminal's camera, which the handler's node judges.
 
 use crypto::SigningKey;
 use model::*;
@@ -44,6 +44,32 @@ pub struct Identified<'a> {
     pub at_ms: u64,
 }
 
+/// What a terminal shows of a person: the number and photograph of their document, and frames of their face with the milliseconds
+/// since the first.
+pub struct FaceShown<'a> {
+    /// The challenge's name.
+    pub challenge: &'a str,
+    /// The number on the document.
+    pub number: &'a str,
+    /// The photograph on the document, as a file.
+    pub document: &'a [u8],
+    /// The frames, as files.
+    pub frames: Vec<(u64, &'a [u8])>,
+}
+
+/// The bytes a terminal signs so that nobody between it and the node can put in other frames: a domain, the assertion, the challenge,
+/// and the hash of each file. They go no further than the node.
+pub fn face_binding(assertion: &Assertion, shown: &FaceShown<'_>) -> Vec<u8> {
+    let hash = |bytes: &[u8]| crypto::digest(assertion.terminal.suite(), &[bytes]);
+    let frames: Vec<_> = shown.frames.iter().map(|(at_ms, bytes)| (*at_ms, hash(bytes))).collect();
+    let shown = (shown.challenge.to_owned(), hash(shown.number.as_bytes()), hash(shown.document), frames);
+    [b"tongban/face/1\0".as_slice(), &encode(assertion), &encode(&shown)].concat()
+}
+
+fn fresh() -> u64 {
+    u64::from_le_bytes(crypto::random())
+}
+
 impl Terminal {
     /// A terminal with its key.
     pub fn new(key: SigningKey) -> Self {
@@ -62,12 +88,25 @@ impl Terminal {
 
     /// Vouches that a clerk checked the person's document; they sign on the terminal's own pad.
     pub fn vouch_at_counter(&self, who: &Identified<'_>) -> (Assertion, [u8; 64]) {
-        self.vouch(who, IdentityMethod::Counter, self.public())
+        self.vouch(who, IdentityMethod::Counter, self.public(), fresh())
     }
 
     /// Vouches that a device key belongs to the person whose document was checked.
     pub fn vouch_for_passkey(&self, who: &Identified<'_>, device: PublicKey) -> (Assertion, [u8; 64]) {
-        self.vouch(who, IdentityMethod::Passkey, device)
+        self.vouch(who, IdentityMethod::Passkey, device, fresh())
+    }
+
+    /// Vouches that frames of the person's face were taken here for a challenge; they sign on the terminal's own pad. The third part
+    /// binds the frames: the terminal's signature over [`face_binding`] of them.
+    pub fn vouch_for_face(
+        &self,
+        who: &Identified<'_>,
+        nonce: u64,
+        shown: &FaceShown<'_>,
+    ) -> (Assertion, [u8; 64], [u8; 64]) {
+        let (assertion, signature) = self.vouch(who, IdentityMethod::Face, self.public(), nonce);
+        let binding = self.key.sign(&face_binding(&assertion, shown));
+        (assertion, signature, binding)
     }
 
     fn vouch(
@@ -75,6 +114,7 @@ impl Terminal {
         who: &Identified<'_>,
         method: IdentityMethod,
         signer: PublicKey,
+        nonce: u64,
     ) -> (Assertion, [u8; 64]) {
         let assertion = Assertion {
             chain: who.chain,
@@ -86,7 +126,7 @@ impl Terminal {
             terminal: self.public(),
             signer,
             at_ms: who.at_ms,
-            nonce: u64::from_le_bytes(crypto::random()),
+            nonce,
         };
         let signature = self.key.sign(&assertion.signing_bytes());
         (assertion, signature)
@@ -115,5 +155,11 @@ mod tests {
         assert!(crypto::verify(&terminal.public(), &assertion.signing_bytes(), &signature));
         let (assertion, _) = terminal.vouch_at_counter(&who);
         assert_eq!(assertion.signer, terminal.pad().public());
+        let shown = |document| FaceShown { challenge: "c", number: "n", document, frames: vec![(0, b"f")] };
+        let (assertion, signature, binding) = terminal.vouch_for_face(&who, 7, &shown(b"d"));
+        assert_eq!((assertion.method, assertion.nonce), (IdentityMethod::Face, 7));
+        assert!(crypto::verify(&terminal.public(), &assertion.signing_bytes(), &signature));
+        assert!(crypto::verify(&terminal.public(), &face_binding(&assertion, &shown(b"d")), &binding));
+        assert!(!crypto::verify(&terminal.public(), &face_binding(&assertion, &shown(b"e")), &binding));
     }
 }

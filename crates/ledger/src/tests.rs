@@ -434,6 +434,24 @@ fn only_an_enrolled_terminal_identifies_and_only_this_party() {
 }
 
 #[test]
+fn from_protocol_4_on_a_face_identifies() {
+    let mut w = World::new();
+    let case = w.open(1);
+    let assertion = Assertion { method: IdentityMethod::Face, ..w.assertion(case) };
+    let signature = w.terminal.sign(&assertion.signing_bytes());
+    let body = || Body::Identify(Identify { assertion: assertion.clone(), signature });
+    let command =
+        Command { chain: w.rules.chain, signer: name("bureau"), nonce: 1, expires_ms: 1, body: body() };
+    let signed = crypto::signed(&w.keys["bureau"].keys.command, command);
+    let roster = |protocol| Roster { protocol, ..w.roster.clone() };
+    assert!(w.rules.admit(&roster(FACE_PROTOCOL - 1), &signed).is_none());
+    assert!(w.rules.admit(&roster(FACE_PROTOCOL), &signed).is_some());
+    w.roster.protocol = FACE_PROTOCOL;
+    w.accept("bureau", body());
+    w.refuse("bureau", body(), Refusal::AlreadyUsed);
+}
+
+#[test]
 fn the_same_application_is_open_once_and_may_come_again_later() {
     let mut w = World::new();
     let case = w.open(1);

@@ -148,6 +148,7 @@ impl Body {
             | Self::Object(_)
             | Self::AnswerObjection(_) => SHARING_PROTOCOL,
             Self::Propose(Propose { change: Change::SetSharing(_), .. }) => SHARING_PROTOCOL,
+            Self::Identify(new) if new.assertion.method == IdentityMethod::Face => FACE_PROTOCOL,
             _ => 1,
         }
     }

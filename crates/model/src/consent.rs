@@ -12,7 +12,12 @@ pub enum IdentityMethod {
     Counter,
     /// A key on the person's own device, bound to them at enrolment.
     Passkey,
+    /// The person's live face at an enrolled terminal, compared with the photograph of their document (from protocol 4 on).
+    Face,
 }
+
+/// The protocol version from which a face may identify a person.
+pub const FACE_PROTOCOL: u32 = 4;
 
 /// How sure the consortium may be of an identification (after eIDAS: low, substantial, high).
 #[derive(

@@ -24,7 +24,8 @@ pub use case::{CaseOutcome, Need, NeedBasis, Party, What};
 pub use catalogue::{Field, Predicate, Resource, ShareClass, SubjectKind};
 pub use command::*;
 pub use consent::{
-    Assertion, AssuranceLevel, ConsentItem, ConsentLine, ConsentTerms, IdentityMethod, consent_text,
+    Assertion, AssuranceLevel, ConsentItem, ConsentLine, ConsentTerms, FACE_PROTOCOL, IdentityMethod,
+    consent_text,
 };
 pub use day::{Day, DayError, WorkingDays};
 pub use event::{Event, Fact, Outcome, Refusal};

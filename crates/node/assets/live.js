@@ -8,7 +8,10 @@ async function turn() {
     const text = await (await fetch(location.href, { headers: { 'x-live': '1' } })).text();
     const next = new DOMParser().parseFromString(text, 'text/html').getElementById('live');
     if (next && next.innerHTML !== now.innerHTML && !now.contains(document.activeElement)) {
+      const lost = document.activeElement === document.body;
       now.replaceWith(document.importNode(next, true));
+      // what is to be done next is under the fingers of whoever does not use a mouse
+      if (lost) region().querySelector('[autofocus]')?.focus();
     }
     document.body.classList.remove('offline');
   } catch {

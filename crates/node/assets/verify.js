@@ -191,7 +191,7 @@ const What = Enum(['Fields', Vec(Name)], ['Predicate', Name]);
 const Need = Struct({ step: Name, party: Name, recipient: Name, holder: Name, resource: Name, what: What,
   basis: Enum(['Consent'], ['Statutory', Name], ['SelfAccess']), purpose: Text });
 const Assertion = Struct({ chain: Digest, case: Digest, role: Name, subject: Digest,
-  method: Enum(['counter'], ['passkey']), level: Enum(['low'], ['substantial'], ['high']), terminal: PublicKey,
+  method: Enum(['counter'], ['passkey'], ['face']), level: Enum(['low'], ['substantial'], ['high']), terminal: PublicKey,
   signer: PublicKey, at_ms: U64, nonce: U64 });
 const Item = Struct({ step: Name, recipient: Name, holder: Name, resource: Name, what: What });
 const ConsentTerms = Struct({ chain: Digest, case: Digest, role: Name, subject: Digest, items: Vec(Item),
@@ -327,7 +327,7 @@ async function readGenesis(genesis, national) {
   need(genesis.format === 1, 'genesis: unknown format');
   const suite = await suiteOf(genesis.suite, national);
   const { protocol, approvals } = genesis;
-  need(Number.isInteger(protocol) && protocol >= 1 && protocol <= 3, 'genesis: unknown protocol');
+  need(Number.isInteger(protocol) && protocol >= 1 && protocol <= 4, 'genesis: unknown protocol');
   integer32(approvals, 'genesis: approvals');
   const length = integer(genesis.epoch_blocks, 'genesis: epoch_blocks');
   need(length >= 8 && length <= 1048576, 'genesis: an epoch too short or too long');

@@ -1,7 +1,7 @@
 //! `/api/v1`: handlers parse, call and convert; errors are problem details (RFC 9457).
 
 use crate::{
-    DemoDoor, cases, consortium, keep, matters, publications, reconcile, records, resources, sharing,
+    DemoDoor, cases, consortium, face, keep, matters, publications, reconcile, records, resources, sharing,
 };
 use axum::{
     Json, Router,
@@ -20,7 +20,7 @@ use std::{sync::Arc, time::Duration};
 use utoipa::{OpenApi, ToSchema};
 
 /// The largest request body: 8 MiB.
-const BODY_BYTES_MAX: usize = 8 << 20;
+pub(crate) const BODY_BYTES_MAX: usize = 8 << 20;
 /// The longest a submission waits for finality.
 const WAIT: Duration = Duration::from_secs(30);
 
@@ -38,6 +38,8 @@ pub struct Served {
     pub packages: std::path::PathBuf,
     /// The data platform whose open data this node's pages lead to.
     pub(crate) platform: Option<publications::Platform>,
+    /// Where faces are judged, where this node was calibrated for it.
+    pub(crate) booth: Option<crate::face::Booth>,
     /// The demo door, in the demo only.
     pub door: Option<DemoDoor>,
     /// Who is signed in to the pages.
@@ -297,6 +299,8 @@ async fn genesis(State(served): Shared) -> Json<Genesis> {
         cases::case,
         cases::case_next,
         cases::identify,
+        face::challenge,
+        face::answer,
         cases::consent_draft,
         cases::give_consent,
         cases::withdraw,
@@ -400,6 +404,8 @@ pub(crate) fn router(served: Arc<Served>) -> Router {
         .route("/api/v1/cases/{id}", get(cases::case))
         .route("/api/v1/cases/{id}/next", get(cases::case_next))
         .route("/api/v1/cases/{id}/identify", post(cases::identify))
+        .route("/api/v1/cases/{id}/face/{role}", post(face::challenge))
+        .route("/api/v1/cases/{id}/face/{role}/{challenge}", post(face::answer))
         .route("/api/v1/cases/{id}/consent/{role}", get(cases::consent_draft))
         .route("/api/v1/cases/{id}/consent", post(cases::give_consent))
         .route("/api/v1/cases/{id}/withdraw", post(cases::withdraw))

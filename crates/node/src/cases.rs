@@ -293,6 +293,11 @@ pub(crate) async fn identify(
     if assertion.case != parse(&id)? {
         return Err(bad("the assertion is of another case"));
     }
+    if assertion.method == IdentityMethod::Face {
+        return Err(bad(
+            "a face is judged by this node: answer a challenge at /api/v1/cases/{id}/face/{role}",
+        ));
+    }
     served.flow.identify(assertion, signature(&body.signature)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -51,6 +51,9 @@ pub struct Config {
     /// Where the data platform serves (`tongban-lake serve`), for open data on this node's pages (`TONGBAN_PLATFORM`).
     #[serde(default)]
     pub platform: Option<String>,
+    /// The calibration file of face verification (`TONGBAN_FACE`); without it no face is compared. `tongban face calibrate` writes it.
+    #[serde(default)]
+    pub face: Option<PathBuf>,
     /// The folder of this node's vote keys.
     #[serde(default = "default_votes")]
     pub votes: PathBuf,
@@ -143,6 +146,9 @@ impl Config {
         if let Ok(value) = std::env::var("TONGBAN_PLATFORM") {
             config.platform = Some(value);
         }
+        if let Ok(value) = std::env::var("TONGBAN_FACE") {
+            config.face = Some(value.into());
+        }
         let dir = path.parent().unwrap_or(Path::new("."));
         config.dir = dir.to_owned();
         config.database = below(&config.database, dir);
@@ -161,6 +167,7 @@ impl Config {
             .into_iter()
             .chain(config.matters.iter_mut())
             .chain(config.roster.as_mut())
+            .chain(config.face.as_mut())
             .chain(config.archive.as_mut())
         {
             *path = dir.join(&*path);

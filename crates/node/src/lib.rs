@@ -5,6 +5,7 @@ mod cases;
 mod config;
 mod consortium;
 mod demo_door;
+mod face;
 mod keep;
 mod matters;
 mod node;

@@ -1,6 +1,6 @@
 //! One department's node: ledger engine, gateway, flow and server, wired.
 
-use crate::{Config, DemoDoor, SqliteVault, api, matters, pages, publications, votes};
+use crate::{Config, DemoDoor, SqliteVault, api, face::Booth, matters, pages, publications, votes};
 use axum::Router;
 use chain::Chain;
 use flow::{Flow, Package, Settings};
@@ -133,6 +133,7 @@ impl Node {
         let packages = config.matters.iter().map(|dir| Package::read(dir)).collect::<Result<Vec<_>, _>>();
         let mut packages = packages.map_err(|e| file(&e))?;
         packages.extend(matters::kept(&config.packages).map_err(|e| file(&e))?);
+        let booth = config.face.as_deref().map(Booth::open).transpose().map_err(|e| file(&e))?;
         let vault = Arc::new(SqliteVault::open(&config.vault, keys.storage.clone()).await?);
         // the engine takes this address on its own thread; here it can still be said plainly that it is taken
         drop(std::net::TcpListener::bind(config.listen).map_err(|e| StartError::Listen(config.listen, e))?);
@@ -175,6 +176,7 @@ impl Node {
             token: config.api_token.clone(),
             packages: config.packages.clone(),
             platform: config.platform.as_deref().map(publications::Platform::new),
+            booth,
             door,
             sessions: Default::default(),
         });

@@ -81,6 +81,13 @@ pub fn scenario(bytes: &[u8]) {
     }
 }
 
+/// A picture of a terminal's camera or a document.
+pub fn picture(bytes: &[u8]) {
+    if let Ok(picture) = ::face::Picture::decode(bytes) {
+        assert!(picture.width() * picture.height() <= 16_000_000);
+    }
+}
+
 /// A JSON body of the API.
 pub fn body(bytes: &[u8]) {
     node::check_body_bytes(bytes);

@@ -37,7 +37,7 @@ const MARKER: &str = ".tongban-demo";
 /// How many cases of the demo run at once.
 pub const AT_ONCE: usize = 4;
 /// The department that handles the demo's cases and serves its portal.
-const HANDLER: &str = "bureau";
+pub const HANDLER: &str = "bureau";
 /// The scenario in which all goes well; every shipped matter has one.
 pub const PLAIN: &str = "plain";
 

@@ -14,6 +14,7 @@ pub mod connector;
 pub mod decoders;
 pub mod demo;
 pub mod doctor;
+pub mod face;
 pub mod govern;
 pub mod matter;
 pub mod out;

@@ -6,7 +6,7 @@ use serde_json::json;
 use std::{path::PathBuf, process::ExitCode};
 use tongban::{
     archive, audit, backup, bench, bench_case, bench_catalogue, bench_gateway, catalogue, connector, demo,
-    doctor, govern, matter, project, say, setup, sharing,
+    doctor, face, govern, matter, project, say, setup, sharing,
 };
 
 /// Departments share a citizen's data one transaction at a time, under consent, with proof.
@@ -189,6 +189,11 @@ enum Command {
     Objection {
         #[command(subcommand)]
         command: sharing::ObjectionCommand,
+    },
+    /// Face verification: calibrate it on local photographs, compare two.
+    Face {
+        #[command(subcommand)]
+        command: face::FaceCommand,
     },
     /// Try a department's files against its own data.
     Connector {
@@ -431,6 +436,7 @@ fn main() -> ExitCode {
         Command::Objection { command } => command.json(),
         Command::Matter { command } => command.json(),
         Command::Connector { command } => command.json(),
+        Command::Face { command } => command.json(),
         _ => false,
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
@@ -516,6 +522,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Budget { command } => unless(sharing::budget(command).await?),
         Command::Objection { command } => sharing::objection(command).await,
         Command::Matter { command } => unless(matter::matter(command).await?),
+        Command::Face { command } => tokio::task::spawn_blocking(move || face::run(command)).await?,
         Command::Connector { command } => unless(connector::connector(command).await?),
         Command::Bench { command: BenchCommand::Ledger(options) } => bench::ledger(options).await,
         Command::Bench { command: BenchCommand::Case(options) } => bench_case::case(options).await,

@@ -146,6 +146,7 @@ fn config_of(id: &DepartmentId, listen: SocketAddr, http: SocketAddr) -> Config 
         matters: vec![],
         packages: "packages".into(),
         platform: None,
+        face: None,
         api_token: Some(hex::encode(crypto::random::<16>())),
         votes: "votes".into(),
         first_start: "first-start".into(),

@@ -1,10 +1,13 @@
 //! A case: its progress, what the visitor can do now, and the clerk's list of all.
 
-use super::visit::{Posted, Seen, Visit};
+use super::{
+    face,
+    visit::{Posted, Seen, Visit},
+};
 use crate::{DemoDoor, api::now_ms, cases::case_body};
 use askama::Template;
 use axum::{
-    extract::Path,
+    extract::{Path, Query},
     http::{StatusCode, header},
     response::{IntoResponse as _, Redirect, Response},
 };
@@ -14,6 +17,7 @@ use flow::{
 };
 use identity::Identified;
 use model::*;
+use serde::Deserialize;
 
 /// The terminal's word on who a party is: with the key of their device, or signing on the terminal's own pad.
 pub(super) async fn vouch(
@@ -68,6 +72,7 @@ struct CasePage<'a> {
     actions: Vec<ActionRow>,
     may_refuse: bool,
     may_pass: bool,
+    by_clerk: bool,
     appeal: String,
     outputs: Vec<(String, String)>,
     hint: String,
@@ -137,6 +142,7 @@ pub(super) async fn case(seen: Seen) -> Response {
         until: parked.map(|s| flow::local_minute(s.at_ms + PARKED_FOR_MS)).unwrap_or_default(),
         may_refuse: role.is_none() && view.case.may_refuse(&view.package),
         may_pass: role.is_none() && view.case.may_pass(&view.package).is_some(),
+        by_clerk: role.is_none(),
         appeal: appeal.map(|x| t.pick(x).to_owned()).unwrap_or_default(),
         outputs: outputs.collect(),
         actions,
@@ -208,6 +214,9 @@ fn actions(seen: &Seen) -> (Vec<ActionRow>, String) {
         Some(role) => {
             if !case.identified.contains_key(role) {
                 action(&format!("identify/{role}"), "post", t.get("case-identify"), true);
+                if face::may(seen, role) {
+                    action(&format!("face/{role}"), "get", t.get("case-face"), false);
+                }
             } else if !given(role) && ready_to_sign(role) {
                 action(&format!("sign/{role}"), "get", t.get("case-sign"), true);
             }
@@ -225,6 +234,10 @@ fn actions(seen: &Seen) -> (Vec<ActionRow>, String) {
                 if !case.identified.contains_key(&party.role) {
                     let label = format!("{} – {title}", t.get("case-counter-identify"));
                     action(&format!("identify/{}", party.role), "post", label, true);
+                    if face::may(seen, &party.role) {
+                        let label = format!("{} – {title}", t.get("case-face"));
+                        action(&format!("face/{}", party.role), "get", label, false);
+                    }
                 } else if !given(&party.role)
                     && ready_to_sign(&party.role)
                     && signs_on_pad(visit, view, &party.role)
@@ -256,7 +269,7 @@ fn done(seen: &Seen, result: Result<(), CaseError>) -> Response {
 }
 
 /// The role named in the address, where it is the visitor's own, or a clerk takes it in hand.
-fn own_role(seen: &Seen, role: &str) -> Option<RoleId> {
+pub(super) fn own_role(seen: &Seen, role: &str) -> Option<RoleId> {
     let role: RoleId = role.parse().ok()?;
     seen.role.as_ref().is_none_or(|mine| *mine == role).then_some(role)
 }
@@ -457,6 +470,7 @@ struct DeskRow {
     outcome: String,
     state: String,
     next: String,
+    since: String,
 }
 
 #[derive(Template)]
@@ -464,33 +478,63 @@ struct DeskRow {
 struct DeskPage<'a> {
     v: &'a Visit,
     at: &'static str,
-    rows: Vec<DeskRow>,
+    matters: Vec<(String, String)>,
+    query: String,
+    parts: [(&'static str, Vec<DeskRow>); 3],
+    more: bool,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Find {
+    #[serde(default)]
+    q: String,
 }
 
 /// How many cases the clerk's list shows, newest first.
 const CASES_SHOWN: usize = 200;
 
-pub(super) async fn desk(visit: Visit) -> Response {
+/// The clerk's window: new cases, those that wait for the clerk with the longest wait first, those under way, and those that are over.
+pub(super) async fn desk(visit: Visit, Query(find): Query<Find>) -> Response {
     if !visit.is_clerk() {
         return visit.sign_in_first();
     }
-    let mut rows = Vec::new();
+    let query: String = find.q.trim().to_ascii_lowercase().chars().take(64).collect();
+    let [mut yours, mut others, mut over] = [const { Vec::new() }; 3];
     let mut visit = visit;
-    for id in visit.served.flow.case_ids().into_iter().take(CASES_SHOWN) {
+    let all = visit.served.flow.case_ids();
+    let wanted = all.iter().filter(|id| query.is_empty() || id.to_string().starts_with(&query));
+    let mut wanted = wanted.copied();
+    for id in wanted.by_ref().take(CASES_SHOWN) {
         let Some(view) = visit.served.flow.case(id) else { continue };
         let body = case_body(&view, now_ms());
         let package = view.package.clone();
+        let settled = view.case.settled.as_ref();
+        let since_ms = settled.map_or(view.case.opened_ms, |s| s.at_ms);
+        let is_over = settled.is_some_and(|s| s.outcome.is_final());
+        // a parked case waits for its applicant first
+        let parked = settled.is_some_and(|s| s.outcome == CaseOutcome::Parked);
         let seen = Seen { visit, view, role: None };
         let (actions, hint) = actions(&seen);
         visit = seen.visit;
-        rows.push(DeskRow {
+        let row = DeskRow {
             matter: visit.t.pick(&package.title).to_owned(),
             id: id.to_string(),
             short: id.short(),
             state: visit.t.get(&outcome_key(&visit, &body.outcome)),
             outcome: body.outcome,
-            next: actions.first().map_or(hint, |a| a.label.clone()),
-        });
+            next: actions.iter().find(|a| a.main).map_or(hint, |a| a.label.clone()),
+            since: flow::local_minute(since_ms),
+        };
+        match () {
+            () if is_over => over.push(row),
+            () if actions.iter().any(|a| a.main) && !parked => yours.push(row),
+            () => others.push(row),
+        }
     }
-    visit.show(&DeskPage { v: &visit, at: "desk", rows })
+    yours.reverse();
+    let more = wanted.next().is_some();
+    let packages = visit.served.flow.packages();
+    let matters = packages.iter().map(|p| (p.id.to_string(), visit.t.pick(&p.title).to_owned())).collect();
+    let parts = [("desk-yours", yours), ("desk-others", others), ("desk-over", over)];
+    visit.show(&DeskPage { v: &visit, at: "desk", matters, query, parts, more })
 }

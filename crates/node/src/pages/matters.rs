@@ -194,23 +194,25 @@ pub(super) async fn form(visit: Visit, Path(id): Path<String>) -> Response {
     let Some(package) = package_of(&visit, &id) else {
         return visit.error(StatusCode::NOT_FOUND, "error-unknown");
     };
-    let Some(persona) = visit.persona() else { return visit.sign_in_first() };
-    show_form(&visit, &package, persona, &BTreeMap::new(), None)
+    if visit.persona().is_none() && !visit.is_clerk() {
+        return visit.sign_in_first();
+    }
+    show_form(&visit, &package, &BTreeMap::new(), None)
 }
 
-/// A persona's own application for a matter, where they have it in mind.
-fn prefilled<'a>(package: &Package, persona: &'a Persona) -> Option<&'a Persona> {
-    (persona.matter == package.id).then_some(persona)
+/// A citizen's own application for a matter, where they have it in mind. A clerk fills in everything.
+fn prefilled<'a>(package: &Package, persona: Option<&'a Persona>) -> Option<&'a Persona> {
+    persona.filter(|persona| persona.matter == package.id)
 }
 
 fn show_form(
     visit: &Visit,
     package: &Package,
-    persona: &Persona,
     sent: &BTreeMap<String, String>,
     wrong: Option<Wrong>,
 ) -> Response {
     let t = &visit.t;
+    let persona = visit.persona();
     let own = prefilled(package, persona);
     let is_wrong = |id: &str| wrong.as_ref().is_some_and(|w| w.field == id);
     let kind = |e: &FieldId| visit.served.gateway.standard().elements.get(e).map(|e| e.kind);
@@ -235,6 +237,7 @@ fn show_form(
     };
     let my_role = match own {
         Some(p) => Some(p.role.to_string()),
+        None if persona.is_none() => None,
         None => sent.get("me").cloned().or(only.clone()),
     };
     // of a prefilled application only the parties it has are shown
@@ -250,8 +253,10 @@ fn show_form(
                 known: match known {
                     Some(who) if me => format!("{} {}", who.name, identifier::mask(&who.id)),
                     Some(who) => format!("{} {}", identifier::mask(&who.name), identifier::mask(&who.id)),
-                    None if only.is_some() => format!("{} {}", persona.name, identifier::mask(&persona.id)),
-                    None => String::new(),
+                    None => match persona.filter(|_| only.is_some()) {
+                        Some(me) => format!("{} {}", me.name, identifier::mask(&me.id)),
+                        None => String::new(),
+                    },
                 },
                 me,
                 number: was_sent(&format!("id-{}", role.id)),
@@ -264,37 +269,40 @@ fn show_form(
     let status = if wrong.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     let page = ApplyPage {
         v: visit,
-        at: "home",
+        at: if persona.is_some() { "home" } else { "desk" },
         id: package.id.to_string(),
         title: t.pick(&package.title).to_owned(),
         prefilled: own.is_some(),
         problem: wrong.as_ref().map(|w| w.message.clone()).unwrap_or_default(),
         fields: fields.collect(),
-        may_choose: own.is_none() && only.is_none(),
+        may_choose: persona.is_some() && own.is_none() && only.is_none(),
         parties,
     };
     (status, visit.show(&page)).into_response()
 }
 
-/// The application that was sent: the form, and everybody by role. Who is prefilled is taken from there, never from the request.
+/// The application that was sent: the form, and everybody by role; and the role of the citizen who sent it. Who is prefilled is taken
+/// from there, never from the request.
 fn application(
     package: &Package,
-    persona: &Persona,
+    persona: Option<&Persona>,
     sent: &BTreeMap<String, String>,
-) -> Option<(RoleId, NewCase)> {
+) -> Option<(Option<RoleId>, NewCase)> {
     let text = |name: &str| sent.get(name).map(|v| v.trim().to_owned()).unwrap_or_default();
     let own = prefilled(package, persona);
-    let me: RoleId = match (own, &package.parties[..]) {
-        (Some(p), _) => p.role.clone(),
-        (None, [only]) => only.id.clone(),
-        _ => text("me").parse().ok()?,
+    let me: Option<RoleId> = match (own, &package.parties[..]) {
+        (Some(p), _) => Some(p.role.clone()),
+        _ if persona.is_none() => None,
+        (None, [only]) => Some(only.id.clone()),
+        _ => Some(text("me").parse().ok()?),
     };
     let mut parties = BTreeMap::new();
     for role in &package.parties {
-        let person = match own.and_then(|p| p.parties.get(&role.id)) {
-            Some(known) => known.clone(),
-            None if role.id == me => Person { id: persona.id.clone(), name: persona.name.clone() },
-            None => {
+        let myself = persona.filter(|_| me.as_ref() == Some(&role.id));
+        let person = match (own.and_then(|p| p.parties.get(&role.id)), myself) {
+            (Some(known), _) => known.clone(),
+            (None, Some(me)) => Person { id: me.id.clone(), name: me.name.clone() },
+            (None, None) => {
                 let (id, name) = (text(&format!("id-{}", role.id)), text(&format!("name-{}", role.id)));
                 if id.is_empty() && name.is_empty() {
                     continue;
@@ -334,29 +342,38 @@ pub(super) async fn apply(visit: Visit, Path(id): Path<String>, posted: Posted) 
     let Some(package) = package_of(&visit, &id) else {
         return visit.error(StatusCode::NOT_FOUND, "error-unknown");
     };
-    let Some(persona) = visit.persona() else { return visit.sign_in_first() };
+    let persona = visit.persona();
+    if persona.is_none() && !visit.is_clerk() {
+        return visit.sign_in_first();
+    }
     let sent = posted.all();
     let t = &visit.t;
     let Some((me, new)) = application(&package, persona, &sent) else {
         let wrong = Wrong { field: "me".into(), message: t.get("apply-choose-role") };
-        return show_form(&visit, &package, persona, &sent, Some(wrong));
+        return show_form(&visit, &package, &sent, Some(wrong));
     };
     match visit.served.flow.open_case(new).await {
-        // whoever applies is signed in, and so identified
-        Ok(case) => match vouch(&visit, case, &me, Some(&persona.id)).await {
-            Ok(()) => Redirect::to(&format!("/case/{case}")).into_response(),
-            Err(e) => visit.failed(&e),
-        },
+        Ok(case) => {
+            // a citizen who applies is signed in, and so identified; whom a clerk applies for is identified next
+            let vouched = match persona.zip(me) {
+                Some((persona, me)) => vouch(&visit, case, &me, Some(&persona.id)).await,
+                None => Ok(()),
+            };
+            match vouched {
+                Ok(()) => Redirect::to(&format!("/case/{case}")).into_response(),
+                Err(e) => visit.failed(&e),
+            }
+        }
         Err(CaseError::NotEligible(says)) => {
             let wrong = Wrong {
                 field: String::new(),
                 message: format!("{} {}", t.pick(&says), t.get("apply-counter")),
             };
-            show_form(&visit, &package, persona, &sent, Some(wrong))
+            show_form(&visit, &package, &sent, Some(wrong))
         }
         Err(CaseError::Invalid { field, .. }) => {
             let message = format!("{} {}", t.get("apply-check"), what_to_check(&visit, &package, &field));
-            show_form(&visit, &package, persona, &sent, Some(Wrong { field, message }))
+            show_form(&visit, &package, &sent, Some(Wrong { field, message }))
         }
         Err(e) => visit.failed(&e),
     }

@@ -4,6 +4,7 @@ mod cases;
 mod catalogue;
 mod citizen;
 mod dcat;
+mod face;
 mod matters;
 mod object;
 mod public;
@@ -11,11 +12,11 @@ mod sharing;
 mod texts;
 mod visit;
 
-use crate::api::Served;
+use crate::api::{BODY_BYTES_MAX, Served};
 use axum::{
     Router,
     body::HttpBody as _,
-    extract::Request,
+    extract::{DefaultBodyLimit, Request},
     http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::Response,
@@ -41,9 +42,10 @@ fn asset(kind: &'static str, text: &'static str) -> axum::routing::MethodRouter<
 async fn error_pages(visit: Visit, request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     let status = response.status();
-    let is_page =
-        response.headers().get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"text/html"));
-    if !(status.is_client_error() || status.is_server_error()) || is_page {
+    let kind = response.headers().get(header::CONTENT_TYPE).map(|v| v.as_bytes()).unwrap_or_default();
+    // a page, or an answer to a page's script
+    let written = kind.starts_with(b"text/html") || kind.starts_with(b"application/json");
+    if !(status.is_client_error() || status.is_server_error()) || written {
         return response;
     }
     let unknown = status == StatusCode::NOT_FOUND || response.body().is_end_stream();
@@ -68,6 +70,11 @@ pub fn router(served: Arc<Served>) -> Router {
         .route("/mine", get(citizen::mine))
         .route("/case/{id}", get(cases::case))
         .route("/case/{id}/identify/{role}", post(cases::identify))
+        .route("/case/{id}/face/{role}", get(face::page).post(face::challenge))
+        .route(
+            "/case/{id}/face/{role}/{challenge}",
+            post(face::answer).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)),
+        )
         .route("/case/{id}/sign/{role}", get(cases::sign_page).post(cases::sign))
         .route("/case/{id}/withdraw/{role}", post(cases::withdraw))
         .route("/case/{id}/confirm", post(cases::confirm))
@@ -86,6 +93,8 @@ pub fn router(served: Arc<Served>) -> Router {
         .route("/explorer/record/{id}", get(public::record))
         .route("/verify", get(public::verify_page).post(public::verify_file))
         .route("/assets/style.css", asset("text/css; charset=utf-8", include_str!("../../assets/style.css")))
+        .route("/assets/camera.js", asset(SCRIPT, include_str!("../../assets/camera.js")))
+        .route("/assets/desk.js", asset(SCRIPT, include_str!("../../assets/desk.js")))
         .route("/assets/live.js", asset(SCRIPT, include_str!("../../assets/live.js")))
         .route("/assets/verify.js", asset(SCRIPT, include_str!("../../assets/verify.js")))
         .route("/assets/sm.js", asset(SCRIPT, include_str!("../../assets/sm.js")))
@@ -96,5 +105,9 @@ pub fn router(served: Arc<Served>) -> Router {
         .layer(set(header::CACHE_CONTROL, "no-store"))
         .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(set(header::REFERRER_POLICY, "no-referrer"))
+        .layer(set(
+            header::HeaderName::from_static("permissions-policy"),
+            "camera=(self), microphone=(), geolocation=()",
+        ))
         .with_state(served)
 }

@@ -1,7 +1,8 @@
 //! The pages' texts, in Chinese and English.
 
-use fluent_templates::{LanguageIdentifier, Loader as _, static_loader};
+use fluent_templates::{LanguageIdentifier, Loader as _, fluent_bundle::FluentValue, static_loader};
 use model::{Language, Text};
+use std::{borrow::Cow, collections::HashMap};
 
 static_loader! {
     static LOCALES = {
@@ -18,6 +19,13 @@ impl Texts {
     pub(super) fn get(&self, key: &str) -> String {
         let language: LanguageIdentifier = self.0.tag().parse().expect("a language tag");
         LOCALES.lookup(&language, key)
+    }
+
+    /// A text with values put in where it names them.
+    pub(super) fn with(&self, key: &str, values: &[(&'static str, String)]) -> String {
+        let language: LanguageIdentifier = self.0.tag().parse().expect("a language tag");
+        let values = values.iter().map(|(name, value)| (Cow::Borrowed(*name), value.clone().into()));
+        LOCALES.lookup_with_args(&language, key, &values.collect::<HashMap<_, FluentValue<'_>>>())
     }
 
     pub(super) fn pick<'a>(&self, text: &'a Text) -> &'a str {

@@ -65,6 +65,11 @@ impl Visit {
         self.session.as_ref().map(|s| s.csrf.as_str()).unwrap_or_default()
     }
 
+    /// Whether a form came from a page of the visitor's own session.
+    pub(super) fn owns(&self, csrf: &str) -> bool {
+        self.session.as_ref().is_some_and(|s| s.csrf == csrf)
+    }
+
     /// Whether this is the demo, whose door stands open.
     pub(super) fn demo(&self) -> bool {
         self.served.door.is_some()
@@ -195,7 +200,7 @@ impl FromRequest<Arc<Served>> for Posted {
         let Ok(Form(fields)) = form.await else {
             return Err(visit.error(StatusCode::BAD_REQUEST, "error-invalid"));
         };
-        let own = visit.session.as_ref().is_some_and(|s| fields.get("csrf") == Some(&s.csrf));
+        let own = fields.get("csrf").is_some_and(|csrf| visit.owns(csrf));
         if own { Ok(Self(fields)) } else { Err(visit.sign_in_first()) }
     }
 }
