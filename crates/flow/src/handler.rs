@@ -67,6 +67,11 @@ pub enum CaseError {
     /// The ledger refused.
     #[error("the ledger refused: {}", .0.code())]
     Refused(Refusal),
+    /// A terminal identified as many people today as it may.
+    #[error(
+        "this terminal identified {0} people today, and may not identify more; take another, or raise `terminal_per_day`"
+    )]
+    TerminalLimit(u32),
     /// The ledger could not be reached.
     #[error(transparent)]
     Chain(#[from] ChainError),

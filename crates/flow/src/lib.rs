@@ -19,6 +19,7 @@ mod sharing;
 pub mod simulate;
 mod statement;
 mod steps;
+mod terminals;
 mod vault;
 mod view;
 
@@ -31,5 +32,6 @@ pub use receipts::receipt_name;
 pub use run::{Flow, Settings};
 pub use sharing::HeldAnswers;
 pub use statement::{StatementError, Withholding};
+pub use terminals::Terminal;
 pub use vault::{Vault, VaultError, VaultFuture};
 pub use view::{CaseView, local_minute};

@@ -8,6 +8,7 @@ use crate::{
     package::{Package, Packages},
     sharing::Known,
     statement::{Answers, Withholding},
+    terminals::Terminals,
     vault::{Vault, VaultError},
 };
 use bytes::Bytes;
@@ -73,6 +74,7 @@ pub(crate) struct State {
     pub(crate) cases: BTreeMap<CaseId, Case>,
     pub(crate) published: Published,
     pub(crate) known: Known,
+    pub(crate) terminals: Terminals,
     /// Steps for which a command is under way, so that none is submitted twice.
     pub(crate) under_way: BTreeSet<(CaseId, StepId)>,
     /// Decisions that wait for a person: the rule's result.
@@ -304,6 +306,9 @@ impl<S: Source> Flow<S> {
         {
             let mut state = self.lock();
             state.known.note(signer, &event.command.command.body);
+            if signer == &self.me {
+                state.terminals.note(&event.command.command.body, event.time_ms);
+            }
             match &event.command.command.body {
                 Body::PublishResource(r) => {
                     self.catalogue.put(event.id, r);

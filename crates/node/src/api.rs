@@ -2,6 +2,7 @@
 
 use crate::{
     DemoDoor, cases, consortium, face, keep, matters, publications, reconcile, records, resources, sharing,
+    terminals,
 };
 use axum::{
     Json, Router,
@@ -38,6 +39,8 @@ pub struct Served {
     pub packages: std::path::PathBuf,
     /// The data platform whose open data this node's pages lead to.
     pub(crate) platform: Option<publications::Platform>,
+    /// How many people a terminal may identify a day with their document or face alone.
+    pub(crate) terminal_per_day: Option<u32>,
     /// Where faces are judged, where this node was calibrated for it.
     pub(crate) booth: Option<crate::face::Booth>,
     /// The demo door, in the demo only.
@@ -92,6 +95,7 @@ impl From<CaseError> for Problem {
             CaseError::Invalid { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail),
             CaseError::NotEligible(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "not_eligible", detail),
             CaseError::Refused(refusal) => Self::new(StatusCode::CONFLICT, refusal.code(), detail),
+            CaseError::TerminalLimit(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, "terminal_limit", detail),
             CaseError::Chain(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "ledger_unavailable", detail),
             CaseError::Vault(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "vault_unavailable", detail),
         }
@@ -321,6 +325,7 @@ async fn genesis(State(served): Shared) -> Json<Genesis> {
         resources::connector,
         resources::list,
         resources::show,
+        terminals::list,
         sharing::rules,
         sharing::shares,
         sharing::share,
@@ -399,6 +404,7 @@ pub(crate) fn router(served: Arc<Served>) -> Router {
         .route("/api/v1/openings", get(keep::openings))
         .route("/api/v1/links", post(keep::link))
         .route("/api/v1/connector", get(resources::connector))
+        .route("/api/v1/terminals", get(terminals::list))
         .route("/api/v1/reconciliation", get(reconcile::report))
         .route("/api/v1/cases", get(cases::cases).post(cases::open_case))
         .route("/api/v1/cases/{id}", get(cases::case))

@@ -298,7 +298,7 @@ pub(crate) async fn identify(
             "a face is judged by this node: answer a challenge at /api/v1/cases/{id}/face/{role}",
         ));
     }
-    served.flow.identify(assertion, signature(&body.signature)?).await?;
+    served.identify(assertion, signature(&body.signature)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

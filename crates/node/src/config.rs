@@ -54,6 +54,10 @@ pub struct Config {
     /// The calibration file of face verification (`TONGBAN_FACE`); without it no face is compared. `tongban face calibrate` writes it.
     #[serde(default)]
     pub face: Option<PathBuf>,
+    /// How many people one of this department's terminals may identify a day with their document or face alone; 0: any number. A
+    /// clerk who makes up people reaches it (`TONGBAN_TERMINAL_PER_DAY`).
+    #[serde(default = "default_terminal_per_day")]
+    pub terminal_per_day: u32,
     /// The folder of this node's vote keys.
     #[serde(default = "default_votes")]
     pub votes: PathBuf,
@@ -79,6 +83,9 @@ pub struct Config {
 
 fn default_connector_check_seconds() -> u64 {
     30
+}
+fn default_terminal_per_day() -> u32 {
+    300
 }
 fn default_packages() -> PathBuf {
     "packages".into()
@@ -145,6 +152,10 @@ impl Config {
         }
         if let Ok(value) = std::env::var("TONGBAN_PLATFORM") {
             config.platform = Some(value);
+        }
+        if let Ok(value) = std::env::var("TONGBAN_TERMINAL_PER_DAY") {
+            config.terminal_per_day =
+                value.parse().map_err(|_| wrong("TONGBAN_TERMINAL_PER_DAY is not a number".into()))?;
         }
         if let Ok(value) = std::env::var("TONGBAN_FACE") {
             config.face = Some(value.into());

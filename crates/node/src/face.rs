@@ -357,6 +357,6 @@ pub(crate) async fn answer(
     let assertion: Assertion = canonical(answer.text("assertion"))?;
     let (signed, binding) = (signature(answer.text("signature"))?, signature(answer.text("binding"))?);
     booth.judge(&asked, &challenge, answer, &assertion, &binding).await?;
-    served.flow.identify(assertion, signed).await?;
+    served.identify(assertion, signed).await?;
     Ok(StatusCode::NO_CONTENT)
 }

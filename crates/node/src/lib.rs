@@ -16,6 +16,7 @@ mod records;
 mod resources;
 mod session;
 mod sharing;
+mod terminals;
 mod vault;
 mod votes;
 

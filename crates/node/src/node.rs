@@ -176,6 +176,7 @@ impl Node {
             token: config.api_token.clone(),
             packages: config.packages.clone(),
             platform: config.platform.as_deref().map(publications::Platform::new),
+            terminal_per_day: (config.terminal_per_day > 0).then_some(config.terminal_per_day),
             booth,
             door,
             sessions: Default::default(),

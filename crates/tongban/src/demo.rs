@@ -138,6 +138,8 @@ pub async fn write_consortium(
         config.database = home.join("department.db").to_string_lossy().into_owned();
         config.connector = home.join("connector.yaml");
         config.standard = root.join("elements.yaml");
+        // one terminal serves hundreds of cases here within minutes
+        config.terminal_per_day = 0;
         let handled = matters.iter().filter(|m| m.package.handler == config.department);
         config.matters = handled.map(|m| root.join("matters").join(m.package.id.as_str())).collect();
     })?;

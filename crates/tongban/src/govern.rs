@@ -307,7 +307,7 @@ fn advice(code: &str) -> &'static str {
     }
 }
 
-fn passphrase() -> Result<String> {
+pub(crate) fn passphrase() -> Result<String> {
     std::env::var("TONGBAN_PASSPHRASE").context("set TONGBAN_PASSPHRASE to the passphrase of the key file")
 }
 
@@ -316,7 +316,7 @@ fn officer(file: &Path) -> Result<SigningKey> {
     Ok(crypto::load_officer(file, &passphrase)?)
 }
 
-fn client(config: &Config) -> Client {
+pub(crate) fn client(config: &Config) -> Client {
     Client::new(config.http, config.api_token.as_deref().unwrap_or_default())
 }
 

@@ -23,6 +23,7 @@ pub mod project;
 pub mod setup;
 pub mod sharing;
 pub mod stage;
+pub mod terminal;
 
 /// Reads the word of a suite, for the command line.
 pub fn suite(word: &str) -> Result<model::Suite, String> {

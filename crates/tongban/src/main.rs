@@ -6,7 +6,7 @@ use serde_json::json;
 use std::{path::PathBuf, process::ExitCode};
 use tongban::{
     archive, audit, backup, bench, bench_case, bench_catalogue, bench_gateway, catalogue, connector, demo,
-    doctor, face, govern, matter, project, say, setup, sharing,
+    doctor, face, govern, matter, project, say, setup, sharing, terminal,
 };
 
 /// Departments share a citizen's data one transaction at a time, under consent, with proof.
@@ -194,6 +194,11 @@ enum Command {
     Face {
         #[command(subcommand)]
         command: face::FaceCommand,
+    },
+    /// Counter terminals, whose word identifies people: make a key, enrol, revoke, list.
+    Terminal {
+        #[command(subcommand)]
+        command: terminal::TerminalCommand,
     },
     /// Try a department's files against its own data.
     Connector {
@@ -437,6 +442,7 @@ fn main() -> ExitCode {
         Command::Matter { command } => command.json(),
         Command::Connector { command } => command.json(),
         Command::Face { command } => command.json(),
+        Command::Terminal { command } => command.json(),
         _ => false,
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
@@ -522,6 +528,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Budget { command } => unless(sharing::budget(command).await?),
         Command::Objection { command } => sharing::objection(command).await,
         Command::Matter { command } => unless(matter::matter(command).await?),
+        Command::Terminal { command } => terminal::terminal(command).await,
         Command::Face { command } => tokio::task::spawn_blocking(move || face::run(command)).await?,
         Command::Connector { command } => unless(connector::connector(command).await?),
         Command::Bench { command: BenchCommand::Ledger(options) } => bench::ledger(options).await,

@@ -147,6 +147,7 @@ fn config_of(id: &DepartmentId, listen: SocketAddr, http: SocketAddr) -> Config 
         packages: "packages".into(),
         platform: None,
         face: None,
+        terminal_per_day: 300,
         api_token: Some(hex::encode(crypto::random::<16>())),
         votes: "votes".into(),
         first_start: "first-start".into(),

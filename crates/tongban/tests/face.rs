@@ -118,6 +118,78 @@ async fn up(url: &str) {
     }
 }
 
+/// The bureau's engineer enrols a new window's terminal; it identifies as many people a day as it may; it is taken back.
+async fn a_terminal_is_enrolled_limited_and_revoked(
+    client: &Client,
+    bureau: &Path,
+    scratch: &Path,
+) -> Result<()> {
+    let run = |arguments: &[&str]| -> Result<(Option<i32>, Value)> {
+        let out = Command::new(env!("CARGO_BIN_EXE_tongban"))
+            .args(["terminal"])
+            .args(arguments)
+            .arg("--json")
+            .env("TONGBAN_PASSPHRASE", tongban::demo::PASSPHRASE)
+            .output()?;
+        Ok((out.status.code(), serde_json::from_slice(&out.stdout).unwrap_or_default()))
+    };
+    let file = scratch.join("window-3.key");
+    let (file_name, config) = (file.display().to_string(), bureau.join("node.toml").display().to_string());
+    let (code, made) = run(&["key", "--out", &file_name])?;
+    let key = made["key"].as_str().context("a key")?.to_owned();
+    assert_eq!(
+        (code, run(&["key", "--out", &file_name])?.0),
+        (Some(0), Some(2)),
+        "a key is never written over"
+    );
+    let seed = crypto::load_secret(&file, tongban::demo::PASSPHRASE)?;
+    let own = crypto::SigningKey::from_seed(model::Suite::International, seed).context("a key")?;
+    assert_eq!(own.public().to_string(), key);
+    assert!(!std::fs::read(&file)?.windows(32).any(|w| w == seed), "no key lies open on a disk");
+    let window = identity::Terminal::new(own);
+
+    let status: Value = client.get("/api/v1/status").await?;
+    let chain = status["chain_id"].as_str().context("a ledger")?.parse().map_err(anyhow::Error::msg)?;
+    let identify = async |last: &str| -> Result<Value> {
+        let people = json!({ "seller": { "id": number("19700203", "131"), "name": "甲" },
+            "buyer": { "id": number("19900203", "126"), "name": "乙" } });
+        let case = client.open_case("house-transfer", application(last), people).await?;
+        let view: Value = client.get(&format!("/api/v1/cases/{case}")).await?;
+        let parties = view["parties"].as_array().into_iter().flatten();
+        let subject = parties
+            .filter(|p| p["role"] == "seller")
+            .find_map(|p| p["subject"].as_str())
+            .context("a seller")?;
+        let at_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis() as u64;
+        let role = "seller".parse().map_err(anyhow::Error::msg)?;
+        let (case_id, subject) =
+            (case.parse().map_err(anyhow::Error::msg)?, subject.parse().map_err(anyhow::Error::msg)?);
+        let who = identity::Identified { chain, case: case_id, role: &role, subject, at_ms };
+        let (assertion, signature) = window.vouch_at_counter(&who);
+        let body = json!({ "assertion": hex::encode(model::encode(&assertion)), "signature": hex::encode(signature) });
+        client.post(&format!("/api/v1/cases/{case}/identify"), body).await
+    };
+    let code_of =
+        |result: Result<Value>| result.unwrap_err().downcast::<tongban::client::Refused>().unwrap().code;
+    assert_eq!(code_of(identify("1001").await), "unknown_terminal");
+    assert_eq!(run(&["enrol", &key, "--config", &config, "--dry-run"])?.0, Some(0));
+    assert_eq!(code_of(identify("1002").await), "unknown_terminal");
+    assert_eq!(run(&["enrol", &key, "--config", &config])?.0, Some(0));
+    for case in ["1003", "1004", "1005"] {
+        identify(case).await?;
+    }
+    assert_eq!(code_of(identify("1006").await), "terminal_limit");
+    let (_, listed) = run(&["list", "--config", &config])?;
+    let own = listed["terminals"].as_array().into_iter().flatten().find(|t| t["key"] == key.as_str());
+    let own = own.with_context(|| listed.to_string())?;
+    assert_eq!((&own["active"], &own["today"], &own["per_day"]), (&json!(true), &json!(3), &json!(3)));
+    assert_eq!(run(&["revoke", &key, "--config", &config])?.0, Some(0));
+    let (_, listed) = run(&["list", "--config", &config])?;
+    let revoked = listed["terminals"].as_array().into_iter().flatten().find(|t| t["key"] == key.as_str());
+    assert_eq!(revoked.context("it stays on record")?["active"], false);
+    Ok(())
+}
+
 /// A picture of nobody.
 fn grey(shade: u8) -> Vec<u8> {
     let (w, h) = (320, 240);
@@ -142,6 +214,7 @@ async fn a_party_is_identified_by_face_or_goes_another_way() -> Result<()> {
             .args(["demo", "--port", &port.to_string(), "--data"])
             .arg(&data)
             .env("TONGBAN_FACE", &settings)
+            .env("TONGBAN_TERMINAL_PER_DAY", "3")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?,
@@ -254,6 +327,8 @@ async fn a_party_is_identified_by_face_or_goes_another_way() -> Result<()> {
         (422, Some("face_replayed"), Some(2)),
         "{said}"
     );
+
+    a_terminal_is_enrolled_limited_and_revoked(&client, &bureau, dir.path()).await?;
 
     // and a living person is identified, on the ledger
     let Some(folder) = actor::photographs() else { return Ok(()) };

@@ -410,3 +410,4 @@ desk-since = Since
 desk-more = Only the newest 200 are shown; find earlier ones by their number.
 desk-back = Back to the window for the next case
 apply-scan = A card reader or scanner may fill the fields one by one; Enter goes to the next.
+error-terminal-limit = This terminal has identified as many people today as it may. Take another one, or call the administrator.

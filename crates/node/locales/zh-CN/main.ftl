@@ -410,3 +410,4 @@ desk-since = 自何时起
 desk-more = 只显示最近的 200 件，更早的请按编号查找。
 desk-back = 返回窗口，办理下一件
 apply-scan = 可用读卡器或扫码枪依次录入，回车跳到下一项。
+error-terminal-limit = 此终端今日核验人数已达上限，请换一台终端或联系管理员。

@@ -36,7 +36,7 @@ pub(super) async fn vouch(
         Some(person) => door.terminal.vouch_for_passkey(&who, door.device(person).public()),
         None => door.terminal.vouch_at_counter(&who),
     };
-    flow.identify(assertion, signature).await
+    visit.served.identify(assertion, signature).await
 }
 
 struct StepRow {

@@ -142,7 +142,7 @@ pub(super) async fn answer(
         Ok((assertion, signature))
     };
     match judged.await {
-        Ok((assertion, signature)) => match visit.served.flow.identify(assertion, signature).await {
+        Ok((assertion, signature)) => match visit.served.identify(assertion, signature).await {
             Ok(()) => Json(json!({ "to": format!("/case/{}", seen.view.case.id) })).into_response(),
             Err(e) => visit.failed(&e),
         },

@@ -132,6 +132,7 @@ impl Visit {
                 self.error(StatusCode::UNPROCESSABLE_ENTITY, "error-invalid")
             }
             CaseError::Refused(Refusal::Duplicate) => self.error(StatusCode::CONFLICT, "outcome-duplicate"),
+            CaseError::TerminalLimit(_) => self.error(StatusCode::TOO_MANY_REQUESTS, "error-terminal-limit"),
             CaseError::Refused(_) => self.error(StatusCode::CONFLICT, "error-changed"),
             _ => self.error(StatusCode::SERVICE_UNAVAILABLE, "error-other"),
         }
