@@ -151,7 +151,7 @@ const ALIGNED: [(usize, Point); 5] = [
     (42, (0.646_060_5, 0.228_967_44)),
     (36, (0.120_575_06, 0.213_727_41)),
     (39, (0.334_085_06, 0.229_064_24)),
-    (33, (0.490_112_31, 0.627_797_53)),
+    (33, (0.490_112_3, 0.627_797_53)),
 ];
 /// The margin of a chip around its inner square, as a part of that (dlib's default).
 const CHIP_MARGIN: f32 = 0.25;

@@ -116,7 +116,7 @@ impl Picture {
     /// The picture turned by quarters of a full turn, clockwise.
     pub fn turned(&self, quarters: u8) -> Self {
         let (w, h) = (self.width, self.height);
-        let (width, height) = if quarters % 2 == 0 { (w, h) } else { (h, w) };
+        let (width, height) = if quarters.is_multiple_of(2) { (w, h) } else { (h, w) };
         let mut rgb = Vec::with_capacity(self.rgb.len());
         for y in 0..height {
             for x in 0..width {

@@ -5,6 +5,7 @@ use crate::{
     catalogue::Catalogue,
     holder::Holder,
     letter::Message,
+    notices::Notice,
     package::{Package, Packages},
     sharing::Known,
     statement::{Answers, Withholding},
@@ -17,7 +18,7 @@ use crypto::Keys;
 use gateway::{Gateway, Source};
 use model::*;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -75,6 +76,8 @@ pub(crate) struct State {
     pub(crate) published: Published,
     pub(crate) known: Known,
     pub(crate) terminals: Terminals,
+    /// What people are to be told, oldest first.
+    pub(crate) notices: VecDeque<Notice>,
     /// Steps for which a command is under way, so that none is submitted twice.
     pub(crate) under_way: BTreeSet<(CaseId, StepId)>,
     /// Decisions that wait for a person: the rule's result.
@@ -335,6 +338,7 @@ impl<S: Source> Flow<S> {
             }
         }
         let Some(id) = self.case_of(event) else { return Ok(false) };
+        self.note_notice(event, id);
         if matches!(&event.command.command.body, Body::OpenCase(_)) {
             let values = self.case_values(id).await?;
             if let Some(case) = self.lock().cases.get_mut(&id) {

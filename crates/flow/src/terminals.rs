@@ -39,6 +39,11 @@ impl Terminals {
         }
     }
 
+    /// Whether a key is that of a terminal, in use or not.
+    pub(crate) fn has(&self, key: &PublicKey) -> bool {
+        self.active.contains_key(key)
+    }
+
     /// Begins a new day where one began.
     fn turn(&mut self, now_ms: u64) {
         let day = Some(Day::of(now_ms));

@@ -272,6 +272,32 @@ async fn take_out(
     })
 }
 
+/// Whether a row as it came names a person: by their number in the form given or in that of before 1999 with 15 digits, in full-width
+/// digits, with a small x, or with spaces and hyphens in it.
+fn names(line: &str, identifier: &str) -> bool {
+    let plain = |c: char| match c {
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(c as u32 - 0xfee0).unwrap_or(c),
+        other => other,
+    };
+    let folded: String = line
+        .chars()
+        .map(plain)
+        .filter(|c| !matches!(c, ' ' | '-' | '\u{3000}'))
+        .collect::<String>()
+        .to_ascii_uppercase();
+    let stands = |number: &str| {
+        folded.match_indices(number).any(|(at, found)| {
+            let before = folded[..at].chars().next_back();
+            let after = folded[at + found.len()..].chars().next();
+            [before, after].into_iter().flatten().all(|c| !c.is_ascii_digit())
+        })
+    };
+    let number = identifier.to_ascii_uppercase();
+    line.contains(identifier)
+        || stands(&number)
+        || model::identifier::before_renewal(&number).is_some_and(|old| stands(&old))
+}
+
 /// Takes out all rows of one subject.
 pub async fn erase(
     config: &Config,
@@ -293,7 +319,7 @@ pub async fn erase(
     let folder = config.work.join("quarantine").join(dataset.id());
     for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
         let text = std::fs::read_to_string(entry.path())?;
-        let left: Vec<&str> = text.lines().filter(|line| !line.contains(identifier)).collect();
+        let left: Vec<&str> = text.lines().filter(|line| !names(line, identifier)).collect();
         let gone = text.lines().count() - left.len();
         if gone > 0 {
             erased.quarantined += gone as u64;
@@ -316,4 +342,23 @@ pub async fn retain(config: &Config, dataset: &Arc<Dataset>, first_day: i32) -> 
         },
     )
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names;
+
+    #[test]
+    fn a_refused_row_names_a_person_in_any_form_of_their_number() {
+        let number = model::identifier::renewed("990000800203123").unwrap();
+        let wide: String = number.chars().map(|c| char::from_u32(c as u32 + 0xfee0).unwrap()).collect();
+        let spaced = format!("{} {} {}", &number[..6], &number[6..14], &number[14..]);
+        for form in [number.clone(), number.to_lowercase(), wide, spaced, "990000800203123".into()] {
+            assert!(names(&format!("7,\"{form}\",R-1"), &number), "{form}");
+        }
+        // another's longer number, and a neighbour's
+        for other in ["9900008002031234", "19900008002031235", "990000800203124"] {
+            assert!(!names(&format!("7,{other},R-1"), &number), "{other}");
+        }
+    }
 }

@@ -54,6 +54,13 @@ pub struct Config {
     /// The calibration file of face verification (`TONGBAN_FACE`); without it no face is compared. `tongban face calibrate` writes it.
     #[serde(default)]
     pub face: Option<PathBuf>,
+    /// The department's message service (`TONGBAN_NOTICES`): who was identified at a terminal, or signed on its pad, is told through it.
+    /// docs/notices.md says what it is sent.
+    #[serde(default)]
+    pub notices: Option<String>,
+    /// The bearer token the message service wants (`TONGBAN_NOTICES_TOKEN`).
+    #[serde(default)]
+    pub notices_token: Option<String>,
     /// How many people one of this department's terminals may identify a day with their document or face alone; 0: any number. A
     /// clerk who makes up people reaches it (`TONGBAN_TERMINAL_PER_DAY`).
     #[serde(default = "default_terminal_per_day")]
@@ -152,6 +159,13 @@ impl Config {
         }
         if let Ok(value) = std::env::var("TONGBAN_PLATFORM") {
             config.platform = Some(value);
+        }
+        for (name, setting) in
+            [("TONGBAN_NOTICES", &mut config.notices), ("TONGBAN_NOTICES_TOKEN", &mut config.notices_token)]
+        {
+            if let Ok(value) = std::env::var(name) {
+                *setting = Some(value);
+            }
         }
         if let Ok(value) = std::env::var("TONGBAN_TERMINAL_PER_DAY") {
             config.terminal_per_day =

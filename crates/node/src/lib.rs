@@ -9,6 +9,7 @@ mod face;
 mod keep;
 mod matters;
 mod node;
+mod notices;
 mod pages;
 mod publications;
 mod reconcile;

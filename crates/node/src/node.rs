@@ -1,6 +1,12 @@
 //! One department's node: ledger engine, gateway, flow and server, wired.
 
-use crate::{Config, DemoDoor, SqliteVault, api, face::Booth, matters, pages, publications, votes};
+use crate::{
+    Config, DemoDoor, SqliteVault, api,
+    face::Booth,
+    matters,
+    notices::{self, Service},
+    pages, publications, votes,
+};
 use axum::Router;
 use chain::Chain;
 use flow::{Flow, Package, Settings};
@@ -191,7 +197,9 @@ impl Node {
         info!(department = %config.department, %http, "node started");
         let every = Duration::from_secs(config.connector_check_seconds.max(1));
         let looking = tokio::spawn(look_again(gateway.clone(), every));
-        let tasks = vec![server, keeping, looking];
+        let service = config.notices.as_deref().map(|url| Service::new(url, config.notices_token.clone()));
+        let telling = tokio::spawn(notices::keep(flow.clone(), vault.clone(), service));
+        let tasks = vec![server, keeping, looking, telling];
         Ok(Self { config, flow, http, gateway, vault, tasks, _claim: claim })
     }
 

@@ -148,6 +148,8 @@ fn config_of(id: &DepartmentId, listen: SocketAddr, http: SocketAddr) -> Config 
         platform: None,
         face: None,
         terminal_per_day: 300,
+        notices: None,
+        notices_token: None,
         api_token: Some(hex::encode(crypto::random::<16>())),
         votes: "votes".into(),
         first_start: "first-start".into(),

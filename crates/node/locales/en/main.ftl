@@ -411,3 +411,7 @@ desk-more = Only the newest 200 are shown; find earlier ones by their number.
 desk-back = Back to the window for the next case
 apply-scan = A card reader or scanner may fill the fields one by one; Enter goes to the next.
 error-terminal-limit = This terminal has identified as many people today as it may. Take another one, or call the administrator.
+notice-identified = Tongban: on { $at } a clerk checked your document for “{ $matter }” (case { $case }). If this was not you, call the service hotline at once; “Who used my data” shows what was read and lets you withdraw.
+notice-identified-by-face = Tongban: on { $at } a terminal identified you by face for “{ $matter }” (case { $case }). If this was not you, call the service hotline at once; “Who used my data” shows what was read and lets you withdraw.
+notice-consented = Tongban: on { $at } you signed a consent for “{ $matter }” (case { $case }) on the counter’s pad. If this was not you, call the service hotline at once to withdraw it.
+notice-withdrew = Tongban: on { $at } you withdrew your consent for “{ $matter }” (case { $case }) at the counter. If this was not you, call the service hotline.

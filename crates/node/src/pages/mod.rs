@@ -23,6 +23,7 @@ use axum::{
     routing::{get, post},
 };
 use std::sync::Arc;
+pub(crate) use texts::Texts;
 use tower_http::set_header::SetResponseHeaderLayer;
 use visit::Visit;
 

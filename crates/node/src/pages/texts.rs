@@ -13,7 +13,7 @@ static_loader! {
 }
 
 /// The texts of one language.
-pub(super) struct Texts(pub(super) Language);
+pub(crate) struct Texts(pub(crate) Language);
 
 impl Texts {
     pub(super) fn get(&self, key: &str) -> String {
@@ -22,7 +22,7 @@ impl Texts {
     }
 
     /// A text with values put in where it names them.
-    pub(super) fn with(&self, key: &str, values: &[(&'static str, String)]) -> String {
+    pub(crate) fn with(&self, key: &str, values: &[(&'static str, String)]) -> String {
         let language: LanguageIdentifier = self.0.tag().parse().expect("a language tag");
         let values = values.iter().map(|(name, value)| (Cow::Borrowed(*name), value.clone().into()));
         LOCALES.lookup_with_args(&language, key, &values.collect::<HashMap<_, FluentValue<'_>>>())
