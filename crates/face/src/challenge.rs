@@ -266,12 +266,33 @@ impl FaceDesk {
         frames: &[Frame],
         now_ms: u64,
     ) -> Result<Verdict, FaceRefusal> {
+        let challenge = self.take(id, bound, now_ms)?;
+        self.judge_taken(&challenge, document, frames)
+    }
+
+    /// Takes an open challenge of a party: whoever comes second with an answer to it finds none.
+    ///
+    /// # Errors
+    /// [`Why::NoChallenge`].
+    pub fn take(&self, id: &str, bound: Digest, now_ms: u64) -> Result<Challenge, FaceRefusal> {
         let challenge = self.open(id, bound, now_ms).ok_or(Why::NoChallenge)?;
-        // whoever comes second with the same answer finds none
         self.state().open.remove(id).ok_or(Why::NoChallenge)?;
-        let in_order = frames.windows(2).all(|w| w[1].at_ms >= w[0].at_ms + BETWEEN_MS_MIN);
+        Ok(challenge)
+    }
+
+    /// Judges an answer to a challenge that was taken, whenever that was.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn judge_taken(
+        &self,
+        challenge: &Challenge,
+        document: &[u8],
+        frames: &[Frame],
+    ) -> Result<Verdict, FaceRefusal> {
         let within = frames.iter().all(|f| f.at_ms <= CHALLENGE_MS);
-        if frames.len() != POSES || !in_order || !within {
+        let in_order = || frames.windows(2).all(|w| w[1].at_ms >= w[0].at_ms + BETWEEN_MS_MIN);
+        if frames.len() != POSES || !within || !in_order() {
             return Err(Why::Frames.into());
         }
         let document = Picture::decode(document).map_err(|_| Why::Document)?;
@@ -524,11 +545,15 @@ mod tests {
         };
         let mut late = frames(1);
         late[4].at_ms = CHALLENGE_MS + 1;
+        let mut never = frames(1);
+        never[0].at_ms = u64::MAX;
         let mut hasty = frames(1);
         hasty[2].at_ms = hasty[1].at_ms + 1;
         let mut back = frames(1);
         back.swap(1, 2);
-        for (i, wrong) in [late, hasty, back, frames(1).into_iter().take(4).collect()].iter().enumerate() {
+        for (i, wrong) in
+            [late, never, hasty, back, frames(1).into_iter().take(4).collect()].iter().enumerate()
+        {
             assert_eq!(try_with(10 + i as u8, &document, wrong).why, Why::Frames);
         }
         assert_eq!(try_with(20, b"no picture", &frames(1)).why, Why::Document);

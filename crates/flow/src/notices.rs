@@ -12,7 +12,7 @@ pub(crate) const WAITING_MAX: usize = 10_000;
 /// What happened in a person's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Happened {
-    /// They were identified at a terminal.
+    /// They were identified at a terminal, or a terminal said which device is theirs.
     Identified(IdentityMethod),
     /// A consent was signed for them on a terminal's pad.
     Consented,
@@ -25,7 +25,8 @@ impl Happened {
     pub fn code(self) -> &'static str {
         match self {
             Self::Identified(IdentityMethod::Face) => "identified_by_face",
-            Self::Identified(_) => "identified",
+            Self::Identified(IdentityMethod::Passkey) => "device_named",
+            Self::Identified(IdentityMethod::Counter) => "identified",
             Self::Consented => "consented",
             Self::Withdrew => "withdrew",
         }
@@ -64,9 +65,7 @@ impl<S: Source> Flow<S> {
             signer.is_some_and(|key| state.terminals.has(&key))
         };
         let (role, what) = match &event.command.command.body {
-            Body::Identify(new) if new.assertion.method != IdentityMethod::Passkey => {
-                (new.assertion.role.clone(), Happened::Identified(new.assertion.method))
-            }
+            Body::Identify(new) => (new.assertion.role.clone(), Happened::Identified(new.assertion.method)),
             Body::GiveConsent(new) if on_pad(&new.terms.role) => {
                 (new.terms.role.clone(), Happened::Consented)
             }

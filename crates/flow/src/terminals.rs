@@ -31,9 +31,13 @@ impl Terminals {
             Body::EnrolTerminal(new) => {
                 self.active.insert(new.key, new.active);
             }
-            Body::Identify(new) => {
+            // who signs with a key of their own is not counted
+            Body::Identify(new) if new.assertion.method != IdentityMethod::Passkey => {
                 self.turn(at_ms);
-                *self.today.entry(new.assertion.terminal).or_default() += 1;
+                // a block of an earlier day, taken in late, is not of today
+                if self.day == Some(Day::of(at_ms)) {
+                    *self.today.entry(new.assertion.terminal).or_default() += 1;
+                }
             }
             _ => {}
         }
@@ -97,8 +101,13 @@ mod tests {
         assert_eq!(terminals.today.get(&key), Some(&2));
         terminals.note(&identify, 11 * day + 1);
         assert_eq!(terminals.today.get(&key), Some(&1));
-        // a block from before, taken in late, brings no day back
+        // a block from before, taken in late, brings no day back and is not of today
         terminals.turn(10 * day);
+        terminals.note(&identify, 10 * day);
+        // a key of the person's own is not counted
+        let Body::Identify(Identify { assertion, .. }) = identify else { unreachable!() };
+        let assertion = Assertion { method: IdentityMethod::Passkey, ..assertion };
+        terminals.note(&Body::Identify(Identify { assertion, signature: [0; 64] }), 11 * day + 2);
         assert_eq!((terminals.today.get(&key), terminals.active.get(&key)), (Some(&1), Some(&true)));
     }
 }

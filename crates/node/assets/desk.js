@@ -5,7 +5,9 @@ const fields = () => [...form.querySelectorAll('input:not([type="hidden"]), sele
 (form.querySelector('[aria-invalid]') ?? fields()[0])?.focus();
 form.addEventListener('keydown', event => {
   if (event.key !== 'Enter' || event.shiftKey || event.target.tagName === 'BUTTON' || event.isComposing) return;
-  const all = fields(), next = all[all.indexOf(event.target) + 1];
+  const all = fields();
+  if (!all.includes(event.target)) return;
+  const next = all[all.indexOf(event.target) + 1];
   if (!next) return;
   event.preventDefault();
   next.focus();

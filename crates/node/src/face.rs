@@ -22,12 +22,16 @@ use utoipa::ToSchema;
 /// Technology, in force 2025-06-01; PIPL article 31).
 const AGE_MIN: u32 = 14;
 
+/// How many answers may wait for their turn.
+const WAITING_MAX: usize = 8;
+
 /// Where this node judges faces, one at a time: the ledger comes first.
 pub struct Booth {
     desk: Arc<FaceDesk>,
     /// What it was calibrated on.
     pub(crate) calibration: Calibration,
-    turn: tokio::sync::Semaphore,
+    turn: Arc<tokio::sync::Semaphore>,
+    waiting: tokio::sync::Semaphore,
 }
 
 /// What a terminal sent.
@@ -187,6 +191,14 @@ impl From<Refused> for Problem {
     }
 }
 
+impl crate::api::Served {
+    /// Where faces are judged, where this node was calibrated for it and the ledger's rules know of faces.
+    pub(crate) fn booth(&self) -> Option<&Booth> {
+        let known = self.flow.chain().roster().1.protocol >= FACE_PROTOCOL;
+        self.booth.as_ref().filter(|_| known)
+    }
+}
+
 impl Booth {
     /// Opens the booth a calibration file describes.
     ///
@@ -213,7 +225,12 @@ impl Booth {
             None => None,
         };
         let desk = Arc::new(FaceDesk::new(Box::new(model), liveness, calibration.chosen.threshold as f32));
-        Ok(Self { desk, calibration, turn: tokio::sync::Semaphore::new(1) })
+        Ok(Self {
+            desk,
+            calibration,
+            turn: Arc::new(tokio::sync::Semaphore::new(1)),
+            waiting: tokio::sync::Semaphore::new(WAITING_MAX),
+        })
     }
 
     /// A challenge for a party.
@@ -242,12 +259,17 @@ impl Booth {
         assertion: &Assertion,
         binding: &[u8; 64],
     ) -> Result<(), Refused> {
-        let nonce = self.open_challenge(asked, challenge)?.nonce;
+        let busy = Refused::Face(Why::Busy.into());
+        let _waiting = self.waiting.try_acquire().map_err(|_| busy)?;
+        // used up now, so that a wait for one's turn is not held against the person
+        let challenge = self.desk.take(challenge, asked.bound, now_ms())?;
         let fits = assertion.case == asked.case
             && assertion.role == asked.role
             && assertion.method == IdentityMethod::Face
-            && assertion.nonce == nonce;
-        let bound = face_binding(assertion, &answer.shown(challenge));
+            && assertion.level == AssuranceLevel::Substantial
+            && assertion.signer == assertion.terminal
+            && assertion.nonce == challenge.nonce;
+        let bound = face_binding(assertion, &answer.shown(&challenge.id));
         if !fits || !crypto::verify(&assertion.terminal, &bound, binding) {
             return Err(Refused::Terminal);
         }
@@ -255,12 +277,12 @@ impl Booth {
         if number != asked.number {
             return Err(Refused::OtherNumber);
         }
-        let received_ms = now_ms();
-        let _turn = self.turn.acquire().await.map_err(|_| Refused::Face(Why::Busy.into()))?;
-        let (desk, challenge, bound) = (self.desk.clone(), challenge.to_owned(), asked.bound);
+        let turn = self.turn.clone().acquire_owned().await.map_err(|_| busy)?;
+        let desk = self.desk.clone();
         let judged = tokio::task::spawn_blocking(move || {
-            // a wait for one's turn is not held against the person
-            desk.judge(&challenge, bound, &answer.document, &answer.frames, received_ms)
+            // also where nobody waits for it any more, the next begins only after it
+            let _turn = turn;
+            desk.judge_taken(&challenge, &answer.document, &answer.frames)
         });
         judged.await.map_err(|_| Refused::Face(Why::Model.into()))??;
         Ok(())
@@ -335,7 +357,7 @@ pub(crate) async fn challenge(
     State(served): Shared,
     Path((id, role)): Path<(String, String)>,
 ) -> Result<(StatusCode, Json<FaceChallenge>), Problem> {
-    let booth = served.booth.as_ref().ok_or_else(off)?;
+    let booth = served.booth().ok_or_else(off)?;
     let challenge = booth.challenge(&asked(&served, &id, &role)?)?;
     Ok((StatusCode::CREATED, Json(challenge.into())))
 }
@@ -350,7 +372,7 @@ pub(crate) async fn answer(
     Path((id, role, challenge)): Path<(String, String, String)>,
     body: Multipart,
 ) -> Result<StatusCode, Problem> {
-    let booth = served.booth.as_ref().ok_or_else(off)?;
+    let booth = served.booth().ok_or_else(off)?;
     let asked = asked(&served, &id, &role)?;
     let answer = Answer::read(body).await;
     let answer = answer.ok_or_else(|| bad("the form cannot be read; docs/face.md describes it"))?;

@@ -25,6 +25,10 @@ impl Served {
     /// what a clerk would sign for them, so that those are not counted against it.
     pub(crate) async fn identify(&self, assertion: Assertion, signature: [u8; 64]) -> Result<(), CaseError> {
         let counted = assertion.method != IdentityMethod::Passkey;
+        if counted && assertion.signer != assertion.terminal {
+            let message = "whom a document or face identifies signs on the terminal's own pad".to_owned();
+            return Err(CaseError::Invalid { field: "signer".into(), message });
+        }
         if let Some(most) = self.terminal_per_day.filter(|_| counted) {
             let terminals = self.flow.terminals();
             if terminals.iter().any(|t| t.key == assertion.terminal && t.today >= most) {

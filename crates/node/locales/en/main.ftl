@@ -415,3 +415,4 @@ notice-identified = Tongban: on { $at } a clerk checked your document for “{ $
 notice-identified-by-face = Tongban: on { $at } a terminal identified you by face for “{ $matter }” (case { $case }). If this was not you, call the service hotline at once; “Who used my data” shows what was read and lets you withdraw.
 notice-consented = Tongban: on { $at } you signed a consent for “{ $matter }” (case { $case }) on the counter’s pad. If this was not you, call the service hotline at once to withdraw it.
 notice-withdrew = Tongban: on { $at } you withdrew your consent for “{ $matter }” (case { $case }) at the counter. If this was not you, call the service hotline.
+notice-device-named = Tongban: on { $at } the key of a device was entered as yours for “{ $matter }” (case { $case }). If this was not you, call the service hotline at once.

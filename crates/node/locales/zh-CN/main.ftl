@@ -415,3 +415,4 @@ notice-identified = 【通办】{ $at }，窗口核验了您的证件，用于�
 notice-identified-by-face = 【通办】{ $at }，终端以人脸核验了您的身份，用于“{ $matter }”（办件 { $case }）。如非本人办理，请立即致电政务服务热线，并可在“谁用了我的数据”中查看、撤回授权。
 notice-consented = 【通办】{ $at }，您在窗口签字屏上为“{ $matter }”（办件 { $case }）签署了授权书。如非本人签署，请立即致电政务服务热线撤回。
 notice-withdrew = 【通办】{ $at }，您在窗口撤回了“{ $matter }”（办件 { $case }）的授权。如非本人办理，请致电政务服务热线。
+notice-device-named = 【通办】{ $at }，为“{ $matter }”（办件 { $case }）登记了您本人设备的签名密钥。如非本人办理，请立即致电政务服务热线。

@@ -49,11 +49,11 @@ pub(super) fn may(seen: &Seen, role: &RoleId) -> bool {
     let visit = &seen.visit;
     let asked = Asked::of(visit.served.flow.chain().rules().chain, &seen.view, role);
     let left = |booth: &Booth| asked.as_ref().is_ok_and(|asked| booth.attempts_left(asked) > 0);
-    visit.served.door.is_some() && visit.served.booth.as_ref().is_some_and(left)
+    visit.served.door.is_some() && visit.served.booth().is_some_and(left)
 }
 
 fn asked<'a>(seen: &'a Seen, role: &RoleId) -> Result<(&'a Booth, Asked), Refused> {
-    let booth = seen.visit.served.booth.as_ref().ok_or(Refused::Unknown)?;
+    let booth = seen.visit.served.booth().ok_or(Refused::Unknown)?;
     Ok((booth, Asked::of(seen.visit.served.flow.chain().rules().chain, &seen.view, role)?))
 }
 
