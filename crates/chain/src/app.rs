@@ -33,7 +33,7 @@ pub(crate) const RECORD_BYTES_MAX: usize = 128 * 1024;
 /// An idle leader proposes an empty block after this.
 const HEARTBEAT: Duration = Duration::from_millis(900);
 /// With little to do, blocks are at least this far apart, so that commands share the cost of a block.
-const BLOCK_INTERVAL: Duration = Duration::from_millis(30);
+const BLOCK_INTERVAL: Duration = Duration::from_millis(33);
 /// With this many commands waiting, a leader does not wait.
 const BUSY: usize = 128;
 /// How far a block's time may be ahead of a validator's clock before the validator holds back its vote.

@@ -76,6 +76,8 @@ pub struct Case {
     pub decisions: BTreeMap<StepId, CommandId>,
     /// Calls, actions and decisions that a later try took the place of.
     pub earlier: Earlier,
+    /// Calls made under subscriptions, in order: what they gave changes nothing that was decided.
+    pub deliveries: Vec<Delivery>,
     /// Every call granted in it, by whomever, in the order of their numbers.
     pub log: Vec<CommandId>,
     /// The newest settlement, and how many calls it counted.
@@ -113,6 +115,19 @@ pub struct Settled {
     pub before: Option<String>,
 }
 
+/// A call made because what it asks for had changed.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The step.
+    pub step: StepId,
+    /// The call.
+    pub call: CallEvents,
+    /// When it was asked, in milliseconds since 1970.
+    pub asked_ms: u64,
+    /// What was opened. Personal data: never logged, never on the ledger.
+    pub values: Option<BTreeMap<String, String>>,
+}
+
 /// What later tries took the place of, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Earlier {
@@ -145,6 +160,8 @@ pub const RULE_FAILED: &str = "rule_failed";
 pub const PASSED_OVER: &str = "passed_over_";
 /// Why a case rests whose department stayed silent past its deadline.
 pub const NO_ANSWER: &str = "no_answer";
+/// Why a case rests in which something had changed after it was asked for.
+pub const DATA_CHANGED: &str = "data_changed";
 /// How long a parked case waits for the applicant: thirty days.
 pub const PARKED_FOR_MS: u64 = 30 * 24 * 3_600_000;
 
@@ -161,6 +178,7 @@ impl Case {
             actions: BTreeMap::new(),
             decisions: BTreeMap::new(),
             earlier: Earlier::default(),
+            deliveries: Vec::new(),
             log: Vec::new(),
             counted: None,
             settled: None,
@@ -265,8 +283,8 @@ impl Case {
     /// `reason` is the code a decision or settlement commits to, out of the vault.
     pub fn apply(&mut self, event: &Event, package: &Package, reason: &str) {
         let now = event.time_ms;
-        // an objection is about the data, and may come years later
-        if !matches!(event.command.command.body, Body::Object(_) | Body::AnswerObjection(_)) {
+        // what comes after its end changes nothing of it: objections to data, calls under a subscription
+        if !self.is_over() {
             self.changed_ms = now;
         }
         match &event.command.command.body {
@@ -304,12 +322,18 @@ impl Case {
                     confirm: None,
                     objections: Vec::new(),
                 };
+                // done already, and yet asked: under a subscription
+                if matches!(self.state(&c.step), StepState::Done(_)) {
+                    let step = c.step.clone();
+                    self.deliveries.push(Delivery { step, call, asked_ms: now, values: None });
+                    return;
+                }
                 let before = self.calls.insert(c.step.clone(), call);
                 self.earlier.calls.extend(before.map(|call| (c.step.clone(), call)));
                 self.begin(&c.step, now);
             }
             Body::Answer(c) => {
-                if let Some((_, call)) = self.earlier.calls.iter_mut().find(|(_, call)| call.id == c.call) {
+                if let Some(call) = self.aside(c.call) {
                     call.answer = Some((event.id, c.reply.clone()));
                     call.answered_ms = Some(now);
                     return;
@@ -324,7 +348,7 @@ impl Case {
                 }
             }
             Body::Confirm(c) => {
-                if let Some((_, call)) = self.earlier.calls.iter_mut().find(|(_, call)| call.id == c.call) {
+                if let Some(call) = self.aside(c.call) {
                     call.confirm = Some(event.id);
                     return;
                 }
@@ -348,9 +372,11 @@ impl Case {
             }
             Body::Object(Object { call, name, .. })
             | Body::AnswerObjection(AnswerObjection { call, name, .. }) => {
-                let mut calls =
-                    self.earlier.calls.iter_mut().map(|c| &mut c.1).chain(self.calls.values_mut());
-                if let Some(found) = calls.find(|c| c.id == *call) {
+                let call = *call;
+                let newest = self.calls.values().any(|c| c.id == call);
+                let found =
+                    if newest { self.calls.values_mut().find(|c| c.id == call) } else { self.aside(call) };
+                if let Some(found) = found {
                     let objects = matches!(event.command.command.body, Body::Object(_));
                     let role = if objects { proof::Role::Objection } else { proof::Role::Reply };
                     found.objections.push((role, name.clone(), event.id));
@@ -399,6 +425,11 @@ impl Case {
                 let before = self.settled.take().map(|s| s.reason);
                 self.settled = Some(Settled { outcome, step, reason: reason.to_owned(), at_ms: now, before });
             }
+            Body::CountCase(_) => {
+                if let Outcome::Accepted(Fact::Settled(granted, _)) = event.outcome {
+                    self.counted = Some((event.id, granted as usize));
+                }
+            }
             Body::ResumeCase(c) => {
                 self.settled = None;
                 let act = |step: &StepId| package.step(step).is_some_and(|s| s.kind == StepKind::Act);
@@ -415,6 +446,43 @@ impl Case {
             }
             _ => {}
         }
+    }
+
+    /// A call beside the newest one of its step: an earlier try, or one under a subscription.
+    fn aside(&mut self, id: CallId) -> Option<&mut CallEvents> {
+        let earlier = self.earlier.calls.iter_mut().map(|(_, call)| call);
+        earlier.chain(self.deliveries.iter_mut().map(|d| &mut d.call)).find(|call| call.id == id)
+    }
+
+    /// Which try of a step's call would be the next.
+    pub fn next_attempt(&self, step: &StepId) -> u32 {
+        let deliveries = self.deliveries.iter().filter(|d| &d.step == step).map(|d| &d.call);
+        self.calls.get(step).into_iter().chain(deliveries).map(|call| call.attempt + 1).max().unwrap_or(0)
+    }
+
+    /// The call under a subscription by this ID.
+    pub fn delivery(&self, id: CallId) -> Option<&Delivery> {
+        self.deliveries.iter().find(|d| d.call.id == id)
+    }
+
+    /// Takes in what this node opened of a call under a subscription. False where the call is none.
+    pub fn delivered_here(&mut self, id: CallId, values: BTreeMap<String, String>) -> bool {
+        let Some(delivery) = self.deliveries.iter_mut().find(|d| d.call.id == id) else { return false };
+        delivery.values = Some(values);
+        true
+    }
+
+    /// A step whose answer is no longer what this case goes by: something else was delivered, or nothing can be any more.
+    fn outdated(&self) -> Option<&StepId> {
+        let newer = |d: &&Delivery| self.calls.get(&d.step).is_some_and(|c| c.attempt < d.call.attempt);
+        let mut newest: BTreeMap<&StepId, &Delivery> = BTreeMap::new();
+        newest.extend(self.deliveries.iter().filter(newer).map(|d| (&d.step, d)));
+        let differs = |d: &Delivery| match (&d.values, &d.call.answer) {
+            (Some(values), _) => self.values.get(d.step.as_str()).is_some_and(|v| v != values),
+            (None, Some((_, Reply::Declined(_)))) => true,
+            _ => false,
+        };
+        newest.into_values().find(|d| differs(d)).map(|d| &d.step)
     }
 
     /// Takes in what this node opened for a call.
@@ -457,6 +525,9 @@ impl Case {
         }
         if let Some(settled) = &self.settled {
             return self.due_at_rest(settled, now_ms);
+        }
+        if !pivot_begun && let Some(step) = self.outdated() {
+            return vec![self.settle(CaseOutcome::NeedsHuman, step.clone(), DATA_CHANGED)];
         }
         let overdue = package.steps.iter().find(|s| self.is_overdue(&s.id, now_ms));
         if let Some(step) = overdue {
@@ -592,11 +663,30 @@ impl Case {
         if step.kind == StepKind::Act && !matches!(self.state(&step.id), StepState::Failed(..)) {
             return Vec::new(); // requested or done: it is not made again
         }
+        if settled.reason == DATA_CHANGED {
+            return self.decided_by(step, package);
+        }
         let rules = step.rules.iter().filter(|r| r.result.as_str() == settled.reason);
         let rules: Vec<_> =
             if rules.clone().next().is_some() { rules.collect() } else { step.rules.iter().collect() };
         let mut again: Vec<_> = rules.iter().flat_map(|rule| package.calls_read_by(rule)).collect();
         again.push(step.id.clone());
+        again.sort();
+        again.dedup();
+        again
+    }
+
+    /// A call, and every decision already made that reads it, with what else that decision's rules read.
+    fn decided_by(&self, call: &Step, package: &Package) -> Vec<StepId> {
+        let mut again = vec![call.id.clone()];
+        let made = |s: &&Step| matches!(self.state(&s.id), StepState::Done(_) | StepState::Failed(..));
+        for step in package.steps.iter().filter(|s| s.kind == StepKind::Decide).filter(made) {
+            let read: Vec<_> = step.rules.iter().flat_map(|rule| package.calls_read_by(rule)).collect();
+            if read.contains(&call.id) {
+                again.extend(read);
+                again.push(step.id.clone());
+            }
+        }
         again.sort();
         again.dedup();
         again

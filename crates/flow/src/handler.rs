@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 
 /// How long a consent serves: thirty days.
-const CONSENT_LIFETIME_MS: u64 = 30 * 24 * 3_600_000;
+const CONSENT_LIFETIME_MS: u64 = 30 * DAY_MS;
+const DAY_MS: u64 = 24 * HOUR_MS;
+const HOUR_MS: u64 = 3_600_000;
 /// How long the API waits for the ledger.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -235,9 +237,21 @@ impl<S: Source> Flow<S> {
         role: &RoleId,
         language: Language,
     ) -> Result<(String, ConsentTerms), CaseError> {
-        let expires_ms = self.host.now_ms() + CONSENT_LIFETIME_MS;
+        let days = self.subscribed_days(case, role);
+        let lifetime = CONSENT_LIFETIME_MS.max(u64::from(days) * DAY_MS + HOUR_MS);
+        // the ledger takes no longer one, and its clock may be a little behind
+        let expires_ms = self.host.now_ms() + lifetime.min(180 * DAY_MS - HOUR_MS);
         let nonce = u64::from_le_bytes(crypto::random());
         self.consent_of(case, role, language, expires_ms, nonce)
+    }
+
+    /// The longest subscription on a party's consent that this case may come to, in days.
+    fn subscribed_days(&self, id: CaseId, role: &RoleId) -> u32 {
+        let state = self.lock();
+        let Some(case) = state.cases.get(&id) else { return 0 };
+        let Some(package) = self.packages.get(&case.matter) else { return 0 };
+        let items = case.consent_items(&package, role);
+        items.iter().filter_map(|i| package.step(&i.step)?.subscribe_days).max().unwrap_or(0)
     }
 
     /// The same again for given expiry and nonce.
@@ -271,6 +285,7 @@ impl<S: Source> Flow<S> {
                 resource: &resource.title,
                 names: names.iter().filter_map(|n| titles.get(n).copied()).collect(),
                 purpose: step.purpose.as_ref().ok_or(CaseError::Unknown("purpose"))?,
+                subscribe_days: step.subscribe_days,
             });
         }
         let text =

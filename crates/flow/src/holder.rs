@@ -7,6 +7,7 @@ use crate::{
         sealed_hash,
     },
     run::{Flow, FlowError},
+    subscriptions::Answered,
 };
 use crypto::{Opening, Salt, SealSecret};
 use gateway::{GatewayError, Source};
@@ -213,11 +214,19 @@ impl<S: Source> Flow<S> {
                 .await
             {
                 Ok(values) => {
+                    let answered = Answered::Values(&values);
+                    self.keep_for_subscriptions(id, &request, &case, &ask.step, &answered).await?;
                     self.keep_for_statements(id, &request, asker, &case.matter, need).await?;
                     self.seal_payload(id, asker, values).await?
                 }
                 Err(e) => match e.code() {
-                    Some(code) => Reply::Declined(code.parse().expect("codes are names")),
+                    Some(code) => {
+                        if matches!(e, GatewayError::NotFound | GatewayError::Ambiguous) {
+                            let answered = Answered::Nothing;
+                            self.keep_for_subscriptions(id, &request, &case, &ask.step, &answered).await?;
+                        }
+                        Reply::Declined(code.parse().expect("codes are names"))
+                    }
                     None => {
                         warn!(call = %id.short(), error = %e, "the source did not serve; trying again");
                         return Ok(false);

@@ -1,6 +1,6 @@
 //! What is wrong with a matter package, for its designer: `tongban matter check`. What is an error here is refused everywhere.
 
-use crate::case::{NO_ANSWER, PASSED_OVER, RULE_FAILED};
+use crate::case::{DATA_CHANGED, NO_ANSWER, PASSED_OVER, RULE_FAILED};
 use crate::package::{Basis, Package, REPEAT_MAX, Rule, Step, StepKind, alternatives};
 use gateway::{Connector, ElementKind, Standard};
 use model::*;
@@ -58,7 +58,7 @@ impl Declared {
 }
 
 /// Words the engine itself says of decisions and settlements: a rule that took one would be read as something else.
-const OWN_RESULTS: [&str; 8] = [
+const OWN_RESULTS: [&str; 9] = [
     "pass",
     "all_done",
     "handed_to_a_person",
@@ -67,7 +67,10 @@ const OWN_RESULTS: [&str; 8] = [
     "refused_by_officer",
     NO_ANSWER,
     RULE_FAILED,
+    DATA_CHANGED,
 ];
+/// The longest a consent may serve, in days, by the ledger's rules.
+const CONSENT_DAYS_MAX: u32 = 180;
 /// The longest condition, in bytes.
 const RULE_BYTES_MAX: usize = 4096;
 
@@ -406,6 +409,9 @@ impl<'a> Lint<'a> {
                 format!("step {at} rests on `{id}`; cite the statute under `bases`"),
             );
         }
+        if let Some(days) = step.subscribe_days {
+            self.subscribable(step, days);
+        }
         if let Some(purpose) = &step.purpose {
             self.said(at, &format!("the purpose of step {at}"), purpose);
         }
@@ -480,6 +486,22 @@ impl<'a> Lint<'a> {
                 "unsigned",
                 format!("step {at} rests on the consent of {role} and comes before it is signed"),
             );
+        }
+    }
+
+    /// Only a call on consent or a statutory duty may be kept up to date, and no longer than what it rests on can last.
+    fn subscribable(&mut self, step: &Step, days: u32) {
+        let (at, most) = match step.basis {
+            Some(Basis::Consent) => (step.id.as_str(), CONSENT_DAYS_MAX),
+            Some(Basis::Statutory(_)) => (step.id.as_str(), SUBSCRIPTION_DAYS_MAX),
+            Some(Basis::SelfAccess) | None => (step.id.as_str(), 0),
+        };
+        if step.kind != StepKind::Call || most == 0 {
+            let message =
+                format!("step {at}: `subscribe_days` is for a call on consent or a statutory basis");
+            self.error(at, "subscription", message);
+        } else if !(1..=most).contains(&days) {
+            self.error(at, "subscription", format!("step {at}: `subscribe_days` is 1 to {most} here"));
         }
     }
 

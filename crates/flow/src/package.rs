@@ -211,6 +211,9 @@ pub struct Step {
     /// How many hours the holder or performer has (call, act); three days where it is not said.
     #[serde(default)]
     pub within_hours: Option<u32>,
+    /// For how many days the handler is told that the answer has changed, and asks for it again (call).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscribe_days: Option<u32>,
     /// The step of the file this is one of, where its party is repeated.
     #[serde(skip)]
     pub of: Option<StepId>,
@@ -437,6 +440,17 @@ impl Package {
             needs,
             actions,
         }
+    }
+
+    /// The command that declares which of its answers may be subscribed to, where any may.
+    pub fn subscribable(&self) -> Option<DeclareSubscriptions> {
+        let steps: Vec<_> =
+            self.steps.iter().filter_map(|s| Some((s.id.clone(), s.subscribe_days?))).collect();
+        (!steps.is_empty()).then(|| DeclareSubscriptions {
+            matter: self.id.clone(),
+            version: self.version,
+            steps,
+        })
     }
 
     /// The data need of a call step; the package was checked to have its parts.

@@ -103,7 +103,14 @@ fn plan(case: &Case, package: &Package, matter: CommandId) -> Vec<Plan> {
         events.extend(withdrawn.map(|w| (Role::Withdraw, w)));
         plans.push((format!("consent-{role}"), Kind::Consent, Some(terms.clone()), events));
     }
-    for (step_id, call) in case.earlier.calls.iter().map(|(s, c)| (s, c)).chain(&case.calls) {
+    for (step_id, call) in case
+        .earlier
+        .calls
+        .iter()
+        .map(|(s, c)| (s, c))
+        .chain(&case.calls)
+        .chain(case.deliveries.iter().map(|d| (&d.step, &d.call)))
+    {
         let call_events = || {
             let step = package.step(step_id)?;
             let mut events = base();

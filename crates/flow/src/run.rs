@@ -9,6 +9,7 @@ use crate::{
     package::{Package, Packages},
     sharing::Known,
     statement::{Answers, Withholding},
+    subscriptions::Subscriptions,
     terminals::Terminals,
     vault::{Vault, VaultError},
 };
@@ -48,6 +49,8 @@ pub struct Settings<S> {
     pub packages: Vec<Package>,
     /// Which calls are withheld from statements, as holder.
     pub withholdings: Vec<Withholding>,
+    /// How often, as holder, it looks whether what is subscribed to has changed; zero: it lets nobody subscribe.
+    pub watch_every: Duration,
     /// Messages from other nodes.
     pub letters: mpsc::Receiver<Letter>,
 }
@@ -62,7 +65,10 @@ pub(crate) struct Published {
 impl Published {
     /// Notes which catalogue entry and approval a call rested on when it was asked: later versions are not its own.
     fn stand_behind(&self, catalogue: &Catalogue, case: &mut Case, package: &Package, step: &StepId) {
-        let (Some(declared), Some(call)) = (package.step(step), case.calls.get_mut(step)) else { return };
+        // the newest of the step: under a subscription, where there is one of those after it
+        let delivered = case.deliveries.iter_mut().rfind(|d| &d.step == step).map(|d| &mut d.call);
+        let newest = delivered.into_iter().chain(case.calls.get_mut(step)).max_by_key(|call| call.attempt);
+        let (Some(declared), Some(call)) = (package.step(step), newest) else { return };
         call.resource = declared.resource.as_ref().and_then(|r| catalogue.published_by(r));
         if let (Some(crate::Basis::Statutory(id)), Some(holder)) = (&declared.basis, &declared.holder) {
             call.approval = self.approvals.get(&(holder.clone(), id.clone())).copied();
@@ -88,6 +94,7 @@ pub(crate) struct State {
     /// When a call was last confirmed by the reminder.
     pub(crate) confirmed: BTreeMap<CallId, u64>,
     pub(crate) proofs: BTreeMap<CommandId, proof::EventProof>,
+    pub(crate) subscriptions: Subscriptions,
 }
 
 /// Tells whoever waits that nothing more comes, however the loop ended.
@@ -116,6 +123,8 @@ pub struct Flow<S: Source> {
     pub(crate) answers: Arc<Mutex<Answers>>,
     pub(crate) withholdings: Arc<Vec<Withholding>>,
     pub(crate) secret: Arc<OnceCell<[u8; 32]>>,
+    /// The subscriptions that may be to this holder's answers.
+    pub(crate) watched: Arc<Mutex<BTreeSet<SubscriptionId>>>,
     /// Held while it is decided whether a person may be answered about once more today: the day counted on.
     pub(crate) counting: Arc<tokio::sync::Mutex<Day>>,
     /// Grows with every change of a case, for whoever waits.
@@ -141,6 +150,7 @@ impl<S: Source> Clone for Flow<S> {
             answers: self.answers.clone(),
             withholdings: self.withholdings.clone(),
             secret: self.secret.clone(),
+            watched: self.watched.clone(),
             counting: self.counting.clone(),
             changes: self.changes.clone(),
             followed: self.followed.clone(),
@@ -168,12 +178,14 @@ impl<S: Source> Flow<S> {
             answers: Arc::default(),
             withholdings: Arc::new(settings.withholdings),
             secret: Arc::default(),
+            watched: Arc::default(),
             counting: Arc::default(),
             changes: Arc::default(),
             followed: Arc::default(),
             letters_at_once: Arc::new(Semaphore::new(LETTERS_AT_ONCE)),
         };
         flow.host.spawn(flow.clone().run(settings.letters));
+        flow.host.spawn(flow.clone().watch(settings.watch_every));
         flow
     }
 
@@ -240,13 +252,14 @@ impl<S: Source> Flow<S> {
     fn work(&self) {
         self.work_as_holder();
         self.work_as_handler();
+        self.work_as_subscriber();
     }
 
     /// Sends again what may have been lost.
     fn remind(&self) {
         let flow = self.clone();
         self.host.spawn(async move {
-            if let Err(e) = flow.repeat_requests().await {
+            if let Err(e) = flow.repeat_requests().await.and(flow.repeat_deliveries().await) {
                 debug!(error = %e, "a reminder could not be sent");
             }
         });
@@ -305,6 +318,7 @@ impl<S: Source> Flow<S> {
 
     async fn take_in_event(&self, event: &Event) -> Result<bool, VaultError> {
         let Outcome::Accepted(_) = event.outcome else { return Ok(false) };
+        self.follow_subscription(event);
         let signer = &event.command.command.signer;
         {
             let mut state = self.lock();
@@ -362,7 +376,7 @@ impl<S: Source> Flow<S> {
         };
         let reason = self.reason(event).await?;
         let mut state = self.lock();
-        let State { cases, under_way, published, .. } = &mut *state;
+        let State { cases, under_way, published, subscriptions, .. } = &mut *state;
         let Some(case) = cases.get_mut(&id) else { return Ok(false) };
         let Some(package) = self.packages.get(&case.matter) else { return Ok(false) };
         if let Body::Ask(Ask { step, .. })
@@ -375,6 +389,7 @@ impl<S: Source> Flow<S> {
         if matches!(event.command.command.body, Body::ResumeCase(_)) {
             under_way.retain(|(case, _)| *case != id);
         }
+        subscriptions.note(event, case, &package);
         case.apply(event, &package, &reason);
         if let Body::Ask(ask) = &event.command.command.body {
             published.stand_behind(&self.catalogue, case, &package, &ask.step);
@@ -384,6 +399,11 @@ impl<S: Source> Flow<S> {
         }
         if let Some((step, values)) = returned {
             case.returned_here(&step, values);
+        }
+        if let (Some((_, values, _)), Body::Answer(answer)) = (&reopened, &event.command.command.body)
+            && case.delivered_here(answer.call, values.clone())
+        {
+            return Ok(true);
         }
         if let Some((step, values, commitments)) = reopened {
             case.opened_here(&step, values, commitments, event.time_ms);
@@ -412,6 +432,10 @@ impl<S: Source> Flow<S> {
             Body::Decide(c) => c.case,
             Body::SettleCase(c) => c.case,
             Body::ResumeCase(c) => c.case,
+            Body::CountCase(c) => c.case,
+            Body::Subscribe(c) => state.calls.get(&c.call)?.0,
+            Body::NoteChange(c) => state.subscriptions.case_of(&c.subscription)?,
+            Body::EndSubscription(c) => state.subscriptions.case_of(&c.subscription)?,
             _ => return None,
         };
         state.cases.contains_key(&id).then_some(id)

@@ -116,6 +116,12 @@ impl<S: Source> Flow<S> {
     }
 
     async fn ask(&self, id: CaseId, step_id: &StepId) -> Result<(), FlowError> {
+        let bytes = self.prepare_ask(id, step_id).await?;
+        self.submit_step(id, step_id, bytes)
+    }
+
+    /// Sends a call's sealed request to its holder and signs the command that asks.
+    pub(crate) async fn prepare_ask(&self, id: CaseId, step_id: &StepId) -> Result<bytes::Bytes, FlowError> {
         let prepared = self.with_case(id, |case, package| {
             let step = package.step(step_id)?;
             let need = package.need(step);
@@ -127,7 +133,7 @@ impl<S: Source> Flow<S> {
                 NeedBasis::Consent => Some(ConsentId(case.consents.get(&need.party)?.0.0)),
                 _ => None,
             };
-            let attempt = case.calls.get(step_id).map_or(0, |c| c.attempt + 1);
+            let attempt = case.next_attempt(step_id);
             Some((need, subject, consent, attempt, Self::parameters(case, step), within_ms(step)))
         })?;
         let (need, subject, consent, attempt, parameters, within_ms) =
@@ -153,7 +159,7 @@ impl<S: Source> Flow<S> {
         let (command, bytes) = self.sign(Body::Ask(ask));
         self.vault.put(&format!("sent/{}", CallId(command.0)), &sealed).await?;
         self.post(&need.holder, &Message::Request { call: CallId(command.0), sealed });
-        self.submit_step(id, step_id, bytes)
+        Ok(bytes)
     }
 
     /// Submits the command of a step and, should the ledger refuse it, lets the step be looked at again.
@@ -282,13 +288,22 @@ impl<S: Source> Flow<S> {
         let Some((case, step)) = self.lock().calls.get(&call).cloned() else { return Ok(()) };
         let answer = self.with_case(case, |c, package| {
             let names = package.step(&step).and_then(|s| s.what.as_ref().map(What::names))?;
+            if let Some(delivery) = c.delivery(call) {
+                let reply = delivery.call.answer.clone().filter(|_| delivery.values.is_none())?.1;
+                return Some((names, reply));
+            }
             let reply = c.calls.get(&step).filter(|k| k.id == call)?.answer.clone()?.1;
             (c.state(&step) != StepState::NotStarted && !c.values.contains_key(step.as_str()))
                 .then_some((names, reply))
         })?;
         // not final here yet, or opened before: the reminder fetches it again where it is needed
         let Some((names, Reply::Data { commitments, payload, .. })) = answer else {
-            if self.with_case(case, |c, _| !c.values.contains_key(step.as_str()))? {
+            let waits = |c: &Case, _: &Package| match c.delivery(call) {
+                Some(delivery) => delivery.values.is_none(),
+                None => !c.values.contains_key(step.as_str()),
+            };
+            // of a call whose grant has not come here yet, nothing is known but its case
+            if self.with_case(case, waits)? {
                 self.vault.put(&format!("early/{call}"), &sealed).await?;
             }
             return Ok(());
@@ -331,7 +346,7 @@ impl<S: Source> Flow<S> {
     }
 
     /// Whether a payload had come early.
-    async fn open_early(&self, call: CallId) -> Result<bool, FlowError> {
+    pub(crate) async fn open_early(&self, call: CallId) -> Result<bool, FlowError> {
         let place = format!("early/{call}");
         let Some(sealed) = self.vault.get(&place).await? else { return Ok(false) };
         self.vault.erase(&place).await?;
@@ -342,13 +357,18 @@ impl<S: Source> Flow<S> {
     fn take_openings(&self, case: CaseId, call: CallId, step: &StepId, openings: &[Opening]) {
         let mut state = self.lock();
         let Some(case) = state.cases.get_mut(&case) else { return };
+        let values: BTreeMap<_, _> = openings.iter().map(|o| (o.name.clone(), o.value.clone())).collect();
+        if case.delivered_here(call, values.clone()) {
+            drop(state);
+            self.changes.step();
+            return;
+        }
         // a later try, or a resumption, may have taken its place meanwhile
         let waits = case.calls.get(step).is_some_and(|c| c.id == call)
             && matches!(case.state(step), StepState::Waiting(_));
         if !waits || case.values.contains_key(step.as_str()) {
             return;
         }
-        let values = openings.iter().map(|o| (o.name.clone(), o.value.clone())).collect();
         case.opened_here(
             step,
             values,
@@ -441,7 +461,8 @@ impl<S: Source> Flow<S> {
                 let newest = case.calls.iter().map(|(step, call)| (call, opened(step), case.is_over()));
                 // what a later try took the place of may still have been opened: the vault knows
                 let earlier = case.earlier.calls.iter().map(|(_, call)| (call, false, true));
-                for (call, opened, over) in newest.chain(earlier) {
+                let delivered = case.deliveries.iter().map(|d| (&d.call, d.values.is_some(), false));
+                for (call, opened, over) in newest.chain(earlier).chain(delivered) {
                     let answered =
                         matches!(&call.answer, Some((_, Reply::Data { .. }))) && call.confirm.is_none();
                     let Some(since) = call.answered_ms.filter(|_| answered) else { continue };

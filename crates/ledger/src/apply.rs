@@ -3,6 +3,7 @@
 use crate::{
     actions, calls, cases, catalogue, consents, governance, sharing,
     state::{Decision, Key, Missing, Overlay, Position, Stop, ensure},
+    subscriptions,
 };
 use model::*;
 use std::sync::Arc;
@@ -169,6 +170,11 @@ fn decide(
         Body::ExplainAlert(c) => sharing::explain(&scene, state, c),
         Body::Object(c) => sharing::object(&scene, state, c),
         Body::AnswerObjection(c) => sharing::answer_objection(&scene, state, c),
+        Body::DeclareSubscriptions(c) => subscriptions::declare(&scene, state, c),
+        Body::Subscribe(c) => subscriptions::subscribe(&scene, state, c),
+        Body::NoteChange(c) => subscriptions::note_change(&scene, state, c),
+        Body::EndSubscription(c) => subscriptions::end(&scene, state, c),
+        Body::CountCase(c) => cases::count(&scene, state, c),
     }
 }
 
@@ -238,5 +244,12 @@ pub fn first_reads(command: &Command) -> Vec<Key> {
             vec![Key::Call(c.call), Key::Sharing, Key::Objection(c.call, c.name.clone())]
         }
         Body::AnswerObjection(c) => vec![Key::Objection(c.call, c.name.clone())],
+        Body::DeclareSubscriptions(c) => {
+            vec![Key::Matter(c.matter.clone(), c.version), Key::Subscribable(c.matter.clone(), c.version)]
+        }
+        Body::Subscribe(c) => vec![Key::Call(c.call)],
+        Body::NoteChange(c) => vec![Key::Subscription(c.subscription)],
+        Body::EndSubscription(c) => vec![Key::Subscription(c.subscription)],
+        Body::CountCase(c) => vec![Key::Case(c.case)],
     }
 }

@@ -2,11 +2,12 @@
 
 use crate::{
     apply::{CONFIRM_WITHIN_MS, Scene},
-    cases::{matter_of, open_case},
+    cases::matter_of,
     catalogue::has_name,
     consents::covers,
     sharing,
     state::{CallRecord, CallState, CaseRecord, ConsentRecord, Decision, Key, Stop, ensure},
+    subscriptions,
 };
 use model::*;
 
@@ -17,7 +18,7 @@ const ANSWER_WITHIN_MS_MAX: u64 = 30 * 24 * 3_600_000;
 
 /// Grants or refuses a call from the case, the matter's declared need, the catalogue and the basis.
 pub(crate) fn ask(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Ask) -> Result<Fact, Stop> {
-    let mut case = open_case(state, new.case)?;
+    let mut case = subscriptions::case_to_ask(scene, state, new.case, &new.step)?;
     ensure(case.granted < CALLS_MAX, Refusal::Oversized)?;
     let matter = matter_of(state, &case)?;
     let declared = matter.published.needs.iter().find(|n| n.step == new.step && &n.recipient == scene.signer);
@@ -113,7 +114,7 @@ fn check_first_or_retry(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Ask) 
     Ok(())
 }
 
-fn consent_in_force(consent: &ConsentRecord, now: u64) -> Result<(), Stop> {
+pub(crate) fn consent_in_force(consent: &ConsentRecord, now: u64) -> Result<(), Stop> {
     ensure(!consent.withdrawn, Refusal::ConsentWithdrawn)?;
     ensure(consent.terms.expires_ms >= now, Refusal::ConsentExpired)
 }
@@ -123,7 +124,7 @@ pub(crate) fn answer(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Answer) 
     let mut call: CallRecord = state.need(&Key::Call(new.call), Refusal::UnknownCall)?;
     ensure(&call.holder == scene.signer, Refusal::NotYours)?;
     ensure(call.state == CallState::Granted, Refusal::WrongState)?;
-    let case = open_case(state, call.case)?;
+    let case = subscriptions::case_to_ask(scene, state, call.case, &call.step)?;
     let now = scene.block.time_ms;
     ensure(call.answer_by_ms >= now, Refusal::TooLate)?;
     if let Some(id) = call.consent.filter(|_| !planted("answer_after_withdrawal")) {

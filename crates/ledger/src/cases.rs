@@ -95,6 +95,14 @@ pub(crate) fn settle(scene: &Scene<'_>, state: &mut Decision<'_>, new: &SettleCa
     Ok(Fact::Settled(case.granted, case.refused))
 }
 
+/// The handler counts the calls of a case that is over once more: under a subscription some may have come since it was settled.
+pub(crate) fn count(scene: &Scene<'_>, state: &mut Decision<'_>, new: &CountCase) -> Result<Fact, Stop> {
+    let case: CaseRecord = state.need(&Key::Case(new.case), Refusal::UnknownCase)?;
+    ensure(&case.handler == scene.signer, Refusal::NotYours)?;
+    ensure(case.outcome.is_some_and(CaseOutcome::is_final), Refusal::WrongState)?;
+    Ok(Fact::Settled(case.granted, case.refused))
+}
+
 /// Counts a call that was refused in a case, so that no refusal is missing from the case's count. Only departments that the
 /// matter lets ask anything at all are counted: others cannot raise it.
 pub(crate) fn count_refusal(state: &mut Decision<'_>, id: CaseId, signer: &DepartmentId) -> Result<(), Stop> {

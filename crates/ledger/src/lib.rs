@@ -18,6 +18,9 @@ mod sharing;
 mod sharing_tests;
 mod state;
 #[cfg(test)]
+mod subscription_tests;
+mod subscriptions;
+#[cfg(test)]
 mod tests;
 
 pub use apply::{
@@ -27,5 +30,6 @@ pub use sharing::basis_serves;
 pub use state::{
     ActionRecord, ActionState, AlertRecord, CallRecord, CallState, CaseRecord, ConsentRecord, Due,
     Identified, Key, MatterRecord, Missing, ObjectionRecord, OpenProposal, Overlay, PartyRecord, Position,
-    ProjectRecord, ProposalRecord, ShareRecord, ShareState, Spent, Unusual,
+    ProjectRecord, ProposalRecord, ShareRecord, ShareState, Spent, SubscribableRecord, SubscriptionRecord,
+    Unusual,
 };

@@ -75,6 +75,12 @@ pub enum Key {
     OpenAlerts,
     /// The newest objection to a value of a call: [`ObjectionRecord`].
     Objection(CallId, FieldId),
+    /// What may be subscribed to in a version of a matter: [`SubscribableRecord`].
+    Subscribable(MatterId, u32),
+    /// A subscription: [`SubscriptionRecord`].
+    Subscription(SubscriptionId),
+    /// The newest subscription of a step: [`SubscriptionId`].
+    StepSubscription(CaseId, StepId),
 }
 
 impl Key {
@@ -399,6 +405,43 @@ pub struct ObjectionRecord {
     pub due_ms: u64,
     /// When it was answered, and what came of it.
     pub answer: Option<(u64, Verdict)>,
+}
+
+/// What may be subscribed to in a version of a matter.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct SubscribableRecord {
+    /// The block that has the declaration: only consents after it are to it.
+    pub height: u64,
+    /// The call steps, and for how many days.
+    pub steps: Vec<(StepId, u32)>,
+}
+
+/// A subscription.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct SubscriptionRecord {
+    /// The case.
+    pub case: CaseId,
+    /// The call step.
+    pub step: StepId,
+    /// Who is told.
+    pub asker: DepartmentId,
+    /// Who tells.
+    pub holder: DepartmentId,
+    /// The consent it rests on, where it is one.
+    pub consent: Option<ConsentId>,
+    /// The last moment it serves, in milliseconds since 1970.
+    pub until_ms: u64,
+    /// How many changes were told.
+    pub changes: u32,
+    /// Whether it was ended before its time.
+    pub ended: bool,
+}
+
+impl SubscriptionRecord {
+    /// Whether it goes on at a time, as far as its consent or basis goes on.
+    pub fn lives(&self, now_ms: u64) -> bool {
+        !self.ended && self.until_ms >= now_ms
+    }
 }
 
 /// A record was not fetched yet.

@@ -229,6 +229,11 @@ impl World {
         }
     }
 
+    pub(crate) fn withdraw(&mut self, consent: ConsentId) {
+        let signature = self.device.sign(&WithdrawConsent::signing_bytes(self.rules.chain, consent));
+        self.accept("bureau", Body::WithdrawConsent(WithdrawConsent { consent, signature }));
+    }
+
     pub(crate) fn answer(call: CommandId) -> Body {
         let reply =
             Reply::Data { commitments: vec![Commitment([6; 32])], payload: Digest([7; 32]), as_of_ms: 1 };

@@ -129,6 +129,16 @@ pub enum Body {
     Object(Object),
     /// As holder, answer an objection.
     AnswerObjection(AnswerObjection),
+    /// As handler, declare which answers of a matter may be subscribed to.
+    DeclareSubscriptions(DeclareSubscriptions),
+    /// Subscribe to changes of what a call answered (订阅).
+    Subscribe(Subscribe),
+    /// As holder, note that what was subscribed to has changed: it may be asked for once more.
+    NoteChange(NoteChange),
+    /// As asker or holder, end a subscription at once.
+    EndSubscription(EndSubscription),
+    /// As handler, count the calls of a case that is over once more: a subscription may have outlasted it.
+    CountCase(CountCase),
 }
 
 impl Body {
@@ -148,6 +158,11 @@ impl Body {
             | Self::Object(_)
             | Self::AnswerObjection(_) => SHARING_PROTOCOL,
             Self::Propose(Propose { change: Change::SetSharing(_), .. }) => SHARING_PROTOCOL,
+            Self::DeclareSubscriptions(_)
+            | Self::Subscribe(_)
+            | Self::NoteChange(_)
+            | Self::EndSubscription(_)
+            | Self::CountCase(_) => SUBSCRIPTION_PROTOCOL,
             Self::Identify(new) if new.assertion.method == IdentityMethod::Face => FACE_PROTOCOL,
             _ => 1,
         }

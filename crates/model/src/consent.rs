@@ -132,6 +132,8 @@ pub struct ConsentLine<'a> {
     pub names: Vec<&'a Text>,
     /// What it is for.
     pub purpose: &'a Text,
+    /// For how many days the recipient is told of changes, where it is.
+    pub subscribe_days: Option<u32>,
 }
 
 /// Writes the exact text a person signs. The same inputs give the same bytes everywhere.
@@ -155,14 +157,18 @@ pub fn consent_text(
             ));
             for (i, l) in lines.iter().enumerate() {
                 let names: Vec<_> = l.names.iter().map(|t| t.zh.as_str()).collect();
+                let changes = l
+                    .subscribe_days
+                    .map(|days| format!("此后{days}日内上述信息如有变更，可再次取用变更后的信息。"));
                 out.push_str(&format!(
-                    "{}. {}向{}取用“{}”：{}。用途：{}。\n",
+                    "{}. {}向{}取用“{}”：{}。用途：{}。{}\n",
                     i + 1,
                     l.recipient.zh,
                     l.holder.zh,
                     l.resource.zh,
                     names.join("、"),
-                    l.purpose.zh
+                    l.purpose.zh,
+                    changes.unwrap_or_default()
                 ));
             }
             out.push_str(&format!(
@@ -176,14 +182,18 @@ pub fn consent_text(
             ));
             for (i, l) in lines.iter().enumerate() {
                 let names: Vec<_> = l.names.iter().map(|t| t.en.as_str()).collect();
+                let changes = l
+                    .subscribe_days
+                    .map(|days| format!(" Should it change within {days} days, it may be received again."));
                 out.push_str(&format!(
-                    "{}. {} receives from {}, out of \"{}\": {}. Purpose: {}.\n",
+                    "{}. {} receives from {}, out of \"{}\": {}. Purpose: {}.{}\n",
                     i + 1,
                     l.recipient.en,
                     l.holder.en,
                     l.resource.en,
                     names.join(", "),
-                    l.purpose.en
+                    l.purpose.en,
+                    changes.unwrap_or_default()
                 ));
             }
             out.push_str(&format!(

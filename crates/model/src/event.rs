@@ -120,6 +120,8 @@ refusals! {
     UnfitText => "unfit_text",
     /// No coordinator is named who could rule on it.
     NoCoordinator => "no_coordinator",
+    /// No such subscription, or it has ended.
+    UnknownSubscription => "unknown_subscription",
 }
 
 /// A command as the ledger ordered it, with what came of it.

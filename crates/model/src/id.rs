@@ -76,6 +76,8 @@ digest_id! {
     Pseudonym,
     /// A proposed change of the consortium: the ID of the command that proposed it.
     ProposalId,
+    /// A subscription: the ID of the command that made it.
+    SubscriptionId,
     /// The Ed25519 key by which a node knows another, in either suite.
     NodeKey,
 }

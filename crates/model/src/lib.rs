@@ -17,6 +17,7 @@ mod key;
 mod planted;
 mod roster;
 mod sharing;
+mod subscription;
 mod text;
 
 pub use block::{Header, Quorum, merkle};
@@ -37,6 +38,7 @@ pub use planted::plant;
 pub use planted::planted;
 pub use roster::{Change, EpochEnd, MEMBERS_MAX, Member, Officers, PROTOCOLS, Roster, TITLE_BYTES_MAX};
 pub use sharing::*;
+pub use subscription::*;
 pub use text::{Language, Text};
 
 /// The greatest length of one signed command, in bytes. Longer texts are content-addressed blobs.

@@ -16,14 +16,14 @@ const REFUSALS = ['expired', 'oversized', 'not_yours', 'wrong_version', 'unknown
   'unknown_terminal', 'bad_signature', 'no_consent', 'consent_expired', 'consent_withdrawn', 'consent_repeated',
   'already_used', 'basis_not_approved', 'unknown_call', 'wrong_state', 'wrong_shape', 'too_late', 'too_early',
   'unknown_action', 'unconfirmed', 'unknown_proposal', 'approved_before', 'unfit_change', 'over_budget', 'unexplained',
-  'unknown_project', 'unknown_share', 'unfit_text', 'no_coordinator'];
+  'unknown_project', 'unknown_share', 'unfit_text', 'no_coordinator', 'unknown_subscription'];
 
-// the body each role must have, and whether its outcome must be accepted
+// the body each role must have (a bar: any of these), and whether its outcome must be accepted
 const ROLES = {
   resource: ['PublishResource', true], matter: ['PublishMatter', true], case: ['OpenCase', true],
   identify: ['Identify', true], consent: ['GiveConsent', true], approval: ['ApproveBasis', true],
   ask: ['Ask', false], answer: ['Answer', false], confirm: ['Confirm', true], withdraw: ['WithdrawConsent', true],
-  request: ['RequestAction', false], report: ['ReportAction', true], decide: ['Decide', true], settle: ['SettleCase', true],
+  request: ['RequestAction', false], report: ['ReportAction', true], decide: ['Decide', true], settle: ['SettleCase|CountCase', true],
   objection: ['Object', true], reply: ['AnswerObjection', true],
 };
 
@@ -241,6 +241,11 @@ const Body = Enum(
   ['Object', Struct({ call: Digest, name: Name, wrong: Enum(['untrue'], ['outdated'], ['incomplete'], ['another_person']) })],
   ['AnswerObjection', Struct({ call: Digest, name: Name,
     verdict: Enum(['corrected'], ['confirmed'], ['unproven'], ['elsewhere']) })],
+  ['DeclareSubscriptions', Unknown],
+  ['Subscribe', Unknown],
+  ['NoteChange', Unknown],
+  ['EndSubscription', Unknown],
+  ['CountCase', Struct({ case: Digest })],
 );
 const Command = Struct({ chain: Digest, signer: Name, nonce: U64, expires_ms: U64, body: Body });
 const SignedCommand = (r) => ({ suite: Below(2)(r), ...Signed('command', Command)(r) });
@@ -327,7 +332,7 @@ async function readGenesis(genesis, national) {
   need(genesis.format === 1, 'genesis: unknown format');
   const suite = await suiteOf(genesis.suite, national);
   const { protocol, approvals } = genesis;
-  need(Number.isInteger(protocol) && protocol >= 1 && protocol <= 4, 'genesis: unknown protocol');
+  need(Number.isInteger(protocol) && protocol >= 1 && protocol <= 5, 'genesis: unknown protocol');
   integer32(approvals, 'genesis: approvals');
   const length = integer(genesis.epoch_blocks, 'genesis: epoch_blocks');
   need(length >= 8 && length <= 1048576, 'genesis: an epoch too short or too long');
@@ -481,8 +486,8 @@ async function checkEvent(e, net) {
   }
   await checkFinality(e.finality, certified, hash, net);
 
-  const [bodyType, mustBeAccepted] = ROLES[e.role];
-  need(command.body.is === bodyType, `${e.role}: wrong body`);
+  const [bodyTypes, mustBeAccepted] = ROLES[e.role];
+  need(bodyTypes.split('|').includes(command.body.is), `${e.role}: wrong body`);
   const refusal = outcome.is === 'Refused' ? outcome.value : null;
   need(!mustBeAccepted || refusal === null, `${e.role}: not accepted`);
   return { role: e.role, id: hex(await suite.digest(message)), signer: command.signer, body: command.body.value, refusal,
@@ -642,7 +647,8 @@ function checkAccessLog({ matter, case: opened, settle }, _, net, log) {
     need(want, 'ask: no such need');
     return `${ask.signer} <- ${want.holder}: ${want.resource}.${names(want.what).join(',')}`;
   });
-  return { main: settle, asker: settle.signer, step: settle.body.step, fields,
+  // a count after the end has neither step nor outcome: a subscription may bring more
+  return { main: settle, asker: settle.signer, step: settle.body.step ?? '', fields,
     status: `${FINAL_OUTCOMES.includes(settle.body.outcome) ? 'complete' : 'so far'}: ${granted} granted, ${refused} refused` };
 }
 

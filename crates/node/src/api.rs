@@ -2,7 +2,7 @@
 
 use crate::{
     DemoDoor, cases, consortium, face, keep, matters, publications, reconcile, records, resources, sharing,
-    terminals,
+    subscriptions, terminals,
 };
 use axum::{
     Json, Router,
@@ -326,6 +326,8 @@ async fn genesis(State(served): Shared) -> Json<Genesis> {
         resources::list,
         resources::show,
         terminals::list,
+        subscriptions::list,
+        subscriptions::events,
         sharing::rules,
         sharing::shares,
         sharing::share,
@@ -405,6 +407,8 @@ pub(crate) fn router(served: Arc<Served>) -> Router {
         .route("/api/v1/links", post(keep::link))
         .route("/api/v1/connector", get(resources::connector))
         .route("/api/v1/terminals", get(terminals::list))
+        .route("/api/v1/subscriptions", get(subscriptions::list))
+        .route("/api/v1/subscriptions/{id}/events", get(subscriptions::events))
         .route("/api/v1/reconciliation", get(reconcile::report))
         .route("/api/v1/cases", get(cases::cases).post(cases::open_case))
         .route("/api/v1/cases/{id}", get(cases::case))

@@ -132,7 +132,7 @@ pub(crate) fn case_body(view: &flow::CaseView, now_ms: u64) -> CaseBody {
         unconfirmed: view.unconfirmed.as_ref().filter(|_| case.settled.is_none()).map(|(s, _)| s.to_string()),
         parties: parties.collect(),
         steps,
-        calls: case.calls.len() + case.earlier.calls.len(),
+        calls: case.calls.len() + case.earlier.calls.len() + case.deliveries.len(),
         actions: case.actions.len() + case.earlier.actions.len(),
         elapsed_ms: case.changed_ms - case.opened_ms,
         change: 0,

@@ -65,6 +65,16 @@ pub struct Config {
     /// clerk who makes up people reaches it (`TONGBAN_TERMINAL_PER_DAY`).
     #[serde(default = "default_terminal_per_day")]
     pub terminal_per_day: u32,
+    /// The department's own service for changes of what it subscribes to (`TONGBAN_CHANGES`): each is handed to it as a CloudEvent.
+    #[serde(default)]
+    pub changes: Option<String>,
+    /// The bearer token that service wants (`TONGBAN_CHANGES_TOKEN`).
+    #[serde(default)]
+    pub changes_token: Option<String>,
+    /// How often, in seconds, the node looks whether what others subscribe to has changed in the department's data; 0: nobody may
+    /// subscribe (`TONGBAN_WATCH_SECONDS`).
+    #[serde(default = "default_watch_seconds")]
+    pub watch_seconds: u64,
     /// The folder of this node's vote keys.
     #[serde(default = "default_votes")]
     pub votes: PathBuf,
@@ -93,6 +103,9 @@ fn default_connector_check_seconds() -> u64 {
 }
 fn default_terminal_per_day() -> u32 {
     300
+}
+fn default_watch_seconds() -> u64 {
+    60
 }
 fn default_packages() -> PathBuf {
     "packages".into()
@@ -160,9 +173,12 @@ impl Config {
         if let Ok(value) = std::env::var("TONGBAN_PLATFORM") {
             config.platform = Some(value);
         }
-        for (name, setting) in
-            [("TONGBAN_NOTICES", &mut config.notices), ("TONGBAN_NOTICES_TOKEN", &mut config.notices_token)]
-        {
+        for (name, setting) in [
+            ("TONGBAN_NOTICES", &mut config.notices),
+            ("TONGBAN_NOTICES_TOKEN", &mut config.notices_token),
+            ("TONGBAN_CHANGES", &mut config.changes),
+            ("TONGBAN_CHANGES_TOKEN", &mut config.changes_token),
+        ] {
             if let Ok(value) = std::env::var(name) {
                 *setting = Some(value);
             }
@@ -170,6 +186,10 @@ impl Config {
         if let Ok(value) = std::env::var("TONGBAN_TERMINAL_PER_DAY") {
             config.terminal_per_day =
                 value.parse().map_err(|_| wrong("TONGBAN_TERMINAL_PER_DAY is not a number".into()))?;
+        }
+        if let Ok(value) = std::env::var("TONGBAN_WATCH_SECONDS") {
+            config.watch_seconds =
+                value.parse().map_err(|_| wrong("TONGBAN_WATCH_SECONDS is not a number".into()))?;
         }
         if let Ok(value) = std::env::var("TONGBAN_FACE") {
             config.face = Some(value.into());

@@ -17,6 +17,7 @@ mod records;
 mod resources;
 mod session;
 mod sharing;
+mod subscriptions;
 mod terminals;
 mod vault;
 mod votes;

@@ -5,7 +5,7 @@ use crate::{
     face::Booth,
     matters,
     notices::{self, Service},
-    pages, publications, votes,
+    pages, publications, subscriptions, votes,
 };
 use axum::Router;
 use chain::Chain;
@@ -167,6 +167,7 @@ impl Node {
             gateway: gateway.clone(),
             packages,
             withholdings: config.withheld.clone(),
+            watch_every: Duration::from_secs(config.watch_seconds),
             letters,
         });
         let keeping =
@@ -199,7 +200,11 @@ impl Node {
         let looking = tokio::spawn(look_again(gateway.clone(), every));
         let service = config.notices.as_deref().map(|url| Service::new(url, config.notices_token.clone()));
         let telling = tokio::spawn(notices::keep(flow.clone(), vault.clone(), service));
-        let tasks = vec![server, keeping, looking, telling];
+        let mut tasks = vec![server, keeping, looking, telling];
+        if let Some(url) = &config.changes {
+            let service = Service::new(url, config.changes_token.clone());
+            tasks.push(tokio::spawn(subscriptions::hand_on(flow.clone(), vault.clone(), service)));
+        }
         Ok(Self { config, flow, http, gateway, vault, tasks, _claim: claim })
     }
 

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(300);
 
-/// A department's message service.
+/// A service of the department's own: for messages to people, or for changes of what it subscribes to.
 pub(crate) struct Service {
     address: String,
     token: Option<String>,
@@ -34,9 +34,10 @@ impl Service {
         Self { address: address.to_owned(), token, client }
     }
 
-    /// Hands a notice to the service; whether it took it, or will never take it.
-    async fn send(&self, id: &str, body: &serde_json::Value) -> Result<bool, String> {
-        let request = self.client.post(&self.address).header("idempotency-key", id).json(body);
+    /// Hands JSON of a kind to the service; whether it took it, or will never take it.
+    pub(crate) async fn send(&self, kind: &str, id: &str, body: &serde_json::Value) -> Result<bool, String> {
+        let request = self.client.post(&self.address).header("idempotency-key", id);
+        let request = request.header(reqwest::header::CONTENT_TYPE, kind).json(body);
         let request = match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,
@@ -135,7 +136,7 @@ async fn tell(
     }
     // of somebody whose data was erased there is nobody left to tell
     if let Some(letter) = letter(flow, notice) {
-        let taken = service.send(&notice.id.to_string(), &letter).await?;
+        let taken = service.send("application/json", &notice.id.to_string(), &letter).await?;
         if !taken {
             warn!(case = %notice.case.short(), "the message service refused a notice; it was dropped");
         }

@@ -71,6 +71,11 @@ pub(crate) fn kind_of(body: &Body) -> &'static str {
         Body::ExplainAlert(_) => "explain_alert",
         Body::Object(_) => "object",
         Body::AnswerObjection(_) => "answer_objection",
+        Body::DeclareSubscriptions(_) => "declare_subscriptions",
+        Body::Subscribe(_) => "subscribe",
+        Body::NoteChange(_) => "note_change",
+        Body::EndSubscription(_) => "end_subscription",
+        Body::CountCase(_) => "count_case",
     }
 }
 

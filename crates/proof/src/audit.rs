@@ -143,6 +143,7 @@ pub struct Audit {
     suite: Suite,
     holder: DepartmentId,
     needs: BTreeMap<(MatterId, u32), Vec<Need>>,
+    subscribable: BTreeSet<(MatterId, u32)>,
     cases: BTreeMap<CaseId, (MatterId, u32)>,
     asked: BTreeMap<CallId, Asked>,
     answers: BTreeMap<u64, Answered>,
@@ -151,8 +152,8 @@ pub struct Audit {
 impl Audit {
     /// Of a holder.
     pub fn of(suite: Suite, holder: DepartmentId) -> Self {
-        let (needs, cases, asked, answers) = Default::default();
-        Self { suite, holder, needs, cases, asked, answers }
+        let (needs, subscribable, cases, asked, answers) = Default::default();
+        Self { suite, holder, needs, subscribable, cases, asked, answers }
     }
 
     /// Takes in the next event.
@@ -166,8 +167,14 @@ impl Audit {
             Body::OpenCase(case) => {
                 self.cases.insert(CaseId(event.id.0), (case.matter.clone(), case.version));
             }
+            Body::DeclareSubscriptions(of) => {
+                self.subscribable.insert((of.matter.clone(), of.version));
+            }
+            // where nobody can subscribe, nothing is asked in a case that is over
             Body::SettleCase(settled) if settled.outcome.is_final() => {
-                self.cases.remove(&settled.case);
+                if self.cases.get(&settled.case).is_some_and(|of| !self.subscribable.contains(of)) {
+                    self.cases.remove(&settled.case);
+                }
             }
             Body::Ask(ask) => {
                 let Some(run) = self.cases.get(&ask.case) else { return };

@@ -615,11 +615,16 @@ fn link_access_log(
     base: Facts,
 ) -> Result<Facts, Rejected> {
     let event = reader.next(Role::Settle)?;
-    let Body::SettleCase(settle) = &event.command().body else { return reject("nothing is settled") };
+    // once more after its end, where a subscription outlasted the case
+    let (counted, step, complete) = match &event.command().body {
+        Body::SettleCase(settle) => (settle.case, settle.step.to_string(), settle.outcome.is_final()),
+        Body::CountCase(count) => (count.case, String::new(), false),
+        _ => return reject("nothing is settled"),
+    };
     let Outcome::Accepted(Fact::Settled(granted, refused)) = event.outcome else {
         return reject("the settlement was refused");
     };
-    ensure(settle.case == case && &event.command().signer == handler, "another case was settled")?;
+    ensure(counted == case && &event.command().signer == handler, "another case was settled")?;
     let mut fields = Vec::new();
     for number in 1..=granted {
         let ask_event = reader.next(Role::Ask)?;
@@ -637,11 +642,11 @@ fn link_access_log(
     }
     Ok(Facts {
         asker: handler.to_string(),
-        step: settle.step.to_string(),
+        step,
         fields,
         status: format!(
             "{}: {granted} granted, {refused} refused",
-            if settle.outcome.is_final() { "complete" } else { "so far" }
+            if complete { "complete" } else { "so far" }
         ),
         height: event.header.height,
         time: event.header.time_ms,

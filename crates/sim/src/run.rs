@@ -362,6 +362,7 @@ async fn begin(
             gateway,
             packages,
             withholdings: city.world.withholdings(&department.id),
+            watch_every: Duration::from_secs(5),
             letters: received,
         });
         *city.flows[i].lock().expect("no holder panics") = Some(flow);

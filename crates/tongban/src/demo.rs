@@ -140,6 +140,8 @@ pub async fn write_consortium(
         config.standard = root.join("elements.yaml");
         // one terminal serves hundreds of cases here within minutes
         config.terminal_per_day = 0;
+        // somebody trying it out does not wait for a minute
+        config.watch_seconds = 5;
         let handled = matters.iter().filter(|m| m.package.handler == config.department);
         config.matters = handled.map(|m| root.join("matters").join(m.package.id.as_str())).collect();
     })?;
@@ -203,12 +205,12 @@ const CALLS_A_DAY: u32 = 5_000;
 
 /// What the departments of the demo put on the ledger before the first case, round by round: catalogue entries; a project for
 /// each matter; the requests for what it needs under a statute, with one of another department that still waits; the holders'
-/// approvals, the handler's terminal and the matters.
+/// approvals, the handler's terminal and the matters; what of them may be subscribed to.
 pub fn publications(
     resources: Vec<(DepartmentId, Resource)>,
     terminal: PublicKey,
     matters: &[Matter],
-) -> Result<[Vec<(DepartmentId, Body)>; 4]> {
+) -> Result<[Vec<(DepartmentId, Body)>; 5]> {
     let departments: BTreeSet<_> = stage::departments(matters)?.into_iter().map(|d| d.id).collect();
     let catalogue =
         resources.into_iter().map(|(id, resource)| (id, Body::PublishResource(resource))).collect();
@@ -217,6 +219,7 @@ pub fn publications(
     }
     let until_ms = now_ms() + 365 * 24 * 3_600_000;
     let (mut projects, mut asked, mut last) = (Vec::new(), Vec::new(), Vec::new());
+    let mut subscribable = Vec::new();
     for Matter { package, .. } in matters {
         let requests = requests(package, until_ms);
         let title = &package.title;
@@ -253,6 +256,8 @@ pub fn publications(
         asked.extend(requests.into_iter().map(|r| (package.handler.clone(), Body::RequestShare(r))));
         let publication = package.publication(terminal.suite());
         last.push((package.handler.clone(), Body::PublishMatter(publication)));
+        let declared = package.subscribable().map(Body::DeclareSubscriptions);
+        subscribable.extend(declared.map(|body| (package.handler.clone(), body)));
     }
     let waits = RequestShare {
         id: name("signing-check"),
@@ -273,7 +278,7 @@ pub fn publications(
         asked.push((name("housing"), Body::RequestShare(waits)));
     }
     last.push((name(HANDLER), Body::EnrolTerminal(EnrolTerminal { key: terminal, active: true })));
-    Ok([catalogue, projects, asked, last])
+    Ok([catalogue, projects, asked, last, subscribable])
 }
 
 /// What a matter needs under statutes: one request for each, of each holder's resource.

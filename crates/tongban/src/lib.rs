@@ -23,6 +23,7 @@ pub mod project;
 pub mod setup;
 pub mod sharing;
 pub mod stage;
+pub mod subscription;
 pub mod terminal;
 
 /// Reads the word of a suite, for the command line.

@@ -6,7 +6,7 @@ use serde_json::json;
 use std::{path::PathBuf, process::ExitCode};
 use tongban::{
     archive, audit, backup, bench, bench_case, bench_catalogue, bench_gateway, catalogue, connector, demo,
-    doctor, face, govern, matter, project, say, setup, sharing, terminal,
+    doctor, face, govern, matter, project, say, setup, sharing, subscription, terminal,
 };
 
 /// Departments share a citizen's data one transaction at a time, under consent, with proof.
@@ -199,6 +199,11 @@ enum Command {
     Terminal {
         #[command(subcommand)]
         command: terminal::TerminalCommand,
+    },
+    /// What this department is told of when it changes: list, fetch, end.
+    Subscription {
+        #[command(subcommand)]
+        command: subscription::SubscriptionCommand,
     },
     /// Try a department's files against its own data.
     Connector {
@@ -443,6 +448,7 @@ fn main() -> ExitCode {
         Command::Connector { command } => command.json(),
         Command::Face { command } => command.json(),
         Command::Terminal { command } => command.json(),
+        Command::Subscription { command } => command.json(),
         _ => false,
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
@@ -529,6 +535,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Objection { command } => sharing::objection(command).await,
         Command::Matter { command } => unless(matter::matter(command).await?),
         Command::Terminal { command } => terminal::terminal(command).await,
+        Command::Subscription { command } => subscription::subscription(command).await,
         Command::Face { command } => tokio::task::spawn_blocking(move || face::run(command)).await?,
         Command::Connector { command } => unless(connector::connector(command).await?),
         Command::Bench { command: BenchCommand::Ledger(options) } => bench::ledger(options).await,

@@ -278,6 +278,16 @@ async fn publish(dir: &Path, config: &Path, dry_run: bool, json: bool) -> Result
             None
         }
     };
+    // declared before any case of it is opened: a consent from before would not be to it
+    if let Some(declared) = package.subscribable() {
+        let done = own.submit(Body::DeclareSubscriptions(declared)).await;
+        let before = |e: &anyhow::Error| {
+            e.downcast_ref::<crate::govern::LedgerRefused>().is_some_and(|r| r.code == "already_used")
+        };
+        if let Err(e) = done.map(drop).or_else(|e| if before(&e) { Ok(()) } else { Err(e) }) {
+            return Err(e.context(format!("declaring what of {} may be subscribed to", package.id)));
+        }
+    }
     node.post("/api/v1/matters", json!({ "text": package.text })).await.with_context(|| {
         format!("handing {} version {version} to the node; where another version is on the ledger, raise `version` by one over it", package.id)
     })?;

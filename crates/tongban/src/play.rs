@@ -257,6 +257,49 @@ impl Driver {
         }
     }
 
+    /// Opens the case of a play, identifies everybody, and waits until somebody can sign.
+    pub async fn until_signing(&self, play: &Play) -> Result<String> {
+        play.prepare(&self.dir.join("departments")).await?;
+        let id = self.open(play).await?;
+        let begun = Instant::now();
+        let mut case = self.case(&id).await?;
+        loop {
+            match ready(&case) {
+                Some(step) if text(step, "kind") == "identify" => {
+                    let role: RoleId = text(step, "party").parse().map_err(anyhow::Error::msg)?;
+                    let parties = play.parties();
+                    let person = parties.get(&role).with_context(|| format!("nobody is {role}"))?;
+                    let device = (parties.keys().next() == Some(&role)).then(|| self.door.device(&person.id));
+                    self.identify(&id, &case, &role, device.as_ref().map(SigningKey::public)).await?;
+                    case = self.case(&id).await?;
+                }
+                Some(_) => return Ok(id),
+                None => {
+                    ensure!(begun.elapsed() < PATIENCE, "nobody came to sign in case {id}: {case}");
+                    case = self.next(&case).await?;
+                }
+            }
+        }
+    }
+
+    /// Carries an opened case of a play to its end, and saves its receipts.
+    pub async fn finish(&self, play: &Play, id: &str) -> Result<CaseReport> {
+        let mut report = self.carry(play, id, Instant::now()).await?;
+        report.receipts = self.save_receipts(id).await?;
+        Ok(report)
+    }
+
+    /// Withdraws the consent of a play's first party, who signed with the key of their device.
+    pub async fn withdraw_first(&self, play: &Play, id: &str) -> Result<()> {
+        let parties = play.parties();
+        let (role, person) = parties.iter().next().context("a case has parties")?;
+        let case = self.case(id).await?;
+        let party =
+            case["parties"].as_array().into_iter().flatten().find(|p| text(p, "role") == role.as_str());
+        let consent = party.and_then(|p| p["consent"].as_str()).context("a consent is in force")?;
+        self.withdraw(id, consent, &self.door.device(&person.id)).await
+    }
+
     async fn open(&self, play: &Play) -> Result<String> {
         let person = |c: &Citizen| json!({ "id": c.id, "name": c.name });
         let parties: BTreeMap<_, _> =

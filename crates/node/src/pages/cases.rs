@@ -183,7 +183,15 @@ fn actions(seen: &Seen) -> (Vec<ActionRow>, String) {
             .is_some_and(|(_, terms, withdrawn)| withdrawn.is_none() && terms.expires_ms > now)
     };
     let before_pivot = case.state(&view.package.pivot().id) == StepState::NotStarted;
-    let may_withdraw = |role: &RoleId| given(role) && before_pivot;
+    // a consent somebody is still told of changes under can be withdrawn whatever became of the case
+    let told = |role: &RoleId| {
+        let on_consent = |s: &flow::Subscription| {
+            let step = view.package.step(&s.step).filter(|s| s.party.as_ref() == Some(role));
+            s.case == case.id && s.lives(now) && step.is_some_and(|s| s.basis == Some(flow::Basis::Consent))
+        };
+        visit.served.flow.subscriptions().iter().any(on_consent)
+    };
+    let may_withdraw = |role: &RoleId| given(role) && (before_pivot || told(role));
     if let Some(settled) = &case.settled {
         // a consent that ran out while the case rested is given again first
         let ran_out = role.as_ref().filter(|r| case.consents.contains_key(r) && !given(r));
@@ -199,7 +207,9 @@ fn actions(seen: &Seen) -> (Vec<ActionRow>, String) {
         if resume && case.may_resume(&view.package) {
             action("resume", "post", t.get("case-resume"), true);
         }
-        if let Some(role) = role.as_ref().filter(|r| !settled.outcome.is_final() && may_withdraw(r)) {
+        if let Some(role) =
+            role.as_ref().filter(|r| may_withdraw(r) && (!settled.outcome.is_final() || told(r)))
+        {
             action(&format!("withdraw/{role}"), "post", t.get("case-withdraw"), false);
         }
         return (actions, String::new());

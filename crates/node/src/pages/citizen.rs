@@ -1,6 +1,7 @@
 //! The citizen's pages: what can be done, apply, and who used my data.
 
 use super::visit::{Posted, Visit, role_in};
+use crate::subscriptions::standing;
 use crate::{Persona, api::Shared, session::Who};
 use askama::Template;
 use axum::{
@@ -114,13 +115,26 @@ struct MinePage<'a> {
     v: &'a Visit,
     at: &'static str,
     rows: Vec<UseRow>,
+    told: Vec<ToldRow>,
     cases: Vec<(String, String)>,
+}
+
+/// A subscription to data of this person.
+struct ToldRow {
+    who: String,
+    from: String,
+    what: String,
+    why: String,
+    until: String,
+    state: String,
+    status: &'static str,
 }
 
 pub(super) async fn mine(visit: Visit) -> Response {
     let Some(persona) = visit.persona() else { return visit.sign_in_first() };
     let flow = &visit.served.flow;
-    let (mut rows, mut cases) = (Vec::new(), Vec::new());
+    let (mut rows, mut cases, mut told) = (Vec::new(), Vec::new(), Vec::new());
+    let subscriptions = flow.subscriptions();
     for id in flow.case_ids() {
         let Some(view) = flow.case(id) else { continue };
         let Some(role) = role_in(&view, persona) else { continue };
@@ -132,8 +146,29 @@ pub(super) async fn mine(visit: Visit) -> Response {
                 rows.push(use_row(&visit, &view, step, what, call.attempt));
             }
         }
+        let of_role = |id: &StepId| view.package.step(id).filter(|s| s.party.as_ref() == Some(&role));
+        for delivery in &view.case.deliveries {
+            if let Some((step, what)) = of_role(&delivery.step).and_then(|s| Some((s, s.what.as_ref()?))) {
+                rows.push(use_row(&visit, &view, step, what, delivery.call.attempt));
+            }
+        }
+        for s in subscriptions.iter().filter(|s| s.case == id) {
+            if let Some((step, what)) = of_role(&s.step).and_then(|s| Some((s, s.what.as_ref()?))) {
+                let row = use_row(&visit, &view, step, what, 0);
+                let standing = standing(flow, s);
+                told.push(ToldRow {
+                    who: row.who,
+                    from: row.from,
+                    what: row.what,
+                    why: row.why,
+                    until: flow::local_minute(s.until_ms),
+                    state: visit.t.get(&format!("told-{standing}")),
+                    status: if standing == "active" { "waiting" } else { "done" },
+                });
+            }
+        }
     }
-    visit.show(&MinePage { v: &visit, at: "mine", rows, cases })
+    visit.show(&MinePage { v: &visit, at: "mine", rows, told, cases })
 }
 
 fn use_row(visit: &Visit, view: &CaseView, step: &Step, what: &What, attempt: u32) -> UseRow {
@@ -153,7 +188,9 @@ fn use_row(visit: &Visit, view: &CaseView, step: &Step, what: &What, attempt: u3
         _ => "basis-consent",
     };
     let newest = view.case.calls.get(&step.id).is_some_and(|c| c.attempt == attempt);
+    let delivery = view.case.deliveries.iter().find(|d| d.step == step.id && d.call.attempt == attempt);
     let status = match view.case.state(&step.id) {
+        _ if delivery.is_some_and(|d| d.call.answer.is_none()) => "waiting",
         _ if !newest => "done",
         StepState::Done(_) => "done",
         StepState::Failed(..) => "failed",

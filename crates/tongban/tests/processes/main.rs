@@ -6,7 +6,10 @@ mod connecting;
 mod keeping;
 mod matters;
 mod platform;
+#[path = "../common/service.rs"]
+mod service;
 mod sharing;
+mod subscriptions;
 
 use anyhow::Result;
 use bytes::{BufMut as _, BytesMut};
@@ -142,6 +145,8 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
     let toml = std::fs::read_to_string(&gas).unwrap();
     std::fs::write(&gas, toml.replace("connector_check_seconds = 30", "connector_check_seconds = 1"))
         .unwrap();
+    let changes = service::Service::start().await.unwrap();
+    subscriptions::set_up(&dir, &changes);
     let mut processes = Processes { dir: dir.clone(), children: BTreeMap::new() };
     for id in made.keys.keys() {
         processes.start(id);
@@ -162,7 +167,7 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
     }
     let driver = Driver::new(bureau.clone(), made.chain, door, dir.clone());
     let mut casting = Casting::new(city.clone());
-    let plain: Vec<_> = (0..CASES + 6).map(|_| casting.cast(&matters[0], demo::PLAIN).unwrap()).collect();
+    let plain: Vec<_> = (0..CASES + 7).map(|_| casting.cast(&matters[0], demo::PLAIN).unwrap()).collect();
     let unpaid = casting.cast(&matters[0], "tax-unpaid").unwrap();
 
     hostile_bodies_are_answered_with_problems(&dir).await;
@@ -226,6 +231,17 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
     sharing::budgets_hold(&dir, &driver, &bureau, &plain[CASES + 1..CASES + 5]).await;
     sharing::an_objection_is_answered(&dir, &bureau, &reports[0].id).await;
     sharing::the_day_is_reconciled(&dir, &city).await;
+
+    subscriptions::a_change_before_the_pivot_stops_the_case(&dir, &driver, &plain[CASES + 6], &bureau).await;
+    subscriptions::a_change_after_the_end_is_told(
+        &dir,
+        &driver,
+        &mut casting,
+        &bureau,
+        &changes,
+        &mut processes,
+    )
+    .await;
 
     what_a_node_needs_is_looked_at(&dir);
     platform::a_department_answers_from_the_platform(&dir, &mut processes, &driver, &plain[CASES]).await;
