@@ -51,7 +51,8 @@ const IMPORTS: [(&str, &[&str]); 14] = [
 ];
 
 /// Outside libraries that only some crates may name, by prefix.
-const CONFINED: [(&str, &[&str]); 8] = [
+const CONFINED: [(&str, &[&str]); 9] = [
+    ("cedar-policy", &["ledger"]),
     ("commonware-", &["chain", "sim"]),
     ("sqlx", &["gateway", "node", "tongban"]),
     ("axum", &["node", "tongban-lake"]),

@@ -237,6 +237,12 @@ impl<R: Read> Archive<R> {
 }
 
 impl<R: Read + Send + 'static> Archive<R> {
+    /// Tries a holder's policy on every call while the commands are applied again: [`Self::replay`] comes out the same.
+    pub fn trying(mut self, trial: Arc<ledger::Trial>) -> Self {
+        self.rules.trial = Some(trial);
+        self
+    }
+
     /// Checks every byte and applies every command again, from nothing: each outcome, epoch's end and state root must come out
     /// as the block says. The state is built in `scratch`, an empty folder.
     pub fn replay(

@@ -390,3 +390,69 @@ fn a_rule_about_several_never_takes_one_that_is_not_known_for_one_that_is_not_th
     values.insert("bills_2".into(), settled("no"));
     assert_eq!(holds(&package, when, &values, 0), Ok(true));
 }
+
+impl World {
+    /// A call made under a subscription, with its answer.
+    fn delivered(&mut self, attempt: u32, settled: Option<&str>) {
+        let ask = Ask {
+            case: self.case.id,
+            step: name("bills"),
+            attempt,
+            consent: None,
+            subject: Commitment([0; 32]),
+            sealed: Digest([0; 32]),
+            answer_by_ms: self.now + 60_000,
+        };
+        assert_eq!(self.case.next_attempt(&ask.step), attempt);
+        let call = CallId(self.apply(Body::Ask(ask), "").0);
+        assert_eq!(self.due().iter().filter(|d| **d == Due::Call(name("bills"))).count(), 0);
+        let reply = match settled {
+            Some(_) => Reply::Data { commitments: vec![], payload: Digest([0; 32]), as_of_ms: 0 },
+            None => Reply::Declined(name("not_found")),
+        };
+        self.apply(Body::Answer(Answer { call, reply }), "");
+        if let Some(settled) = settled {
+            assert!(self.case.delivered_here(call, [("settled".to_owned(), settled.to_owned())].into()));
+        }
+    }
+}
+
+#[test]
+fn what_changes_before_the_pivot_is_handed_to_a_person_and_decided_again() {
+    for changed in [Some("no"), None] {
+        let mut w = World::new();
+        w.ask(0);
+        w.answered("yes");
+        w.decide(true, "pass");
+        w.delivered(1, Some("yes"));
+        assert_eq!(w.due(), [Due::Act(name("transfer"))], "nothing has changed in the end");
+        w.delivered(2, changed);
+        let due = w.due();
+        assert_eq!(due, settles(CaseOutcome::NeedsHuman, "bills", DATA_CHANGED));
+        assert_eq!(w.case.calls[&name("bills")].attempt, 0, "what was decided on stands");
+        w.settle(&due[0]);
+        let again = w.case.again(&w.package);
+        assert_eq!(again, [name::<StepId>("bills"), name("review")]);
+        w.apply(Body::ResumeCase(ResumeCase { case: w.case.id, again, reason: Commitment([0; 32]) }), "");
+        assert_eq!(w.due(), [Due::Call(name("bills"))]);
+        assert_eq!(w.case.next_attempt(&name("bills")), 3);
+        w.ask(3);
+        w.answered("yes");
+        assert_eq!(w.due(), [Due::Decide(name("review"))], "what came before is old");
+    }
+}
+
+#[test]
+fn what_changes_after_the_pivot_changes_nothing_that_was_decided() {
+    let mut w = World::registered();
+    w.delivered(1, Some("no"));
+    assert_eq!(w.due(), [Due::Act(name("power")), Due::Act(name("gas"))]);
+    w.act("gas", None);
+    w.act("power", None);
+    let due = w.due();
+    w.settle(&due[0]);
+    let changed = w.case.changed_ms;
+    w.delivered(2, None);
+    assert_eq!((w.case.changed_ms, w.case.deliveries.len(), w.case.log.len()), (changed, 2, 3));
+    assert!(w.case.is_over() && w.due().is_empty());
+}

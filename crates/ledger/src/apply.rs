@@ -1,7 +1,7 @@
 //! One command in, one outcome out.
 
 use crate::{
-    actions, calls, cases, catalogue, consents, governance, sharing,
+    actions, calls, cases, catalogue, consents, governance, policy, sharing,
     state::{Decision, Key, Missing, Overlay, Position, Stop, ensure},
     subscriptions,
 };
@@ -21,6 +21,8 @@ pub struct Rules {
     pub chain: ChainId,
     /// The genesis.
     pub genesis: Arc<Genesis>,
+    /// A policy that is tried on past calls, when a ledger is applied again for that. It changes no decision.
+    pub trial: Option<Arc<crate::Trial>>,
 }
 
 /// From protocol 2 on, the most bytes of an anchor: what a checkpoint needs, and no store of files.
@@ -40,7 +42,7 @@ pub struct BlockContext<'a> {
 impl Rules {
     /// The rules of a genesis.
     pub fn of(genesis: Genesis) -> Self {
-        Self { chain: crypto::chain_id(&genesis), genesis: Arc::new(genesis) }
+        Self { chain: crypto::chain_id(&genesis), genesis: Arc::new(genesis), trial: None }
     }
 
     /// The suite, fixed at genesis.
@@ -175,6 +177,7 @@ fn decide(
         Body::NoteChange(c) => subscriptions::note_change(&scene, state, c),
         Body::EndSubscription(c) => subscriptions::end(&scene, state, c),
         Body::CountCase(c) => cases::count(&scene, state, c),
+        Body::SetPolicy(c) => policy::set(&scene, state, c),
     }
 }
 
@@ -251,5 +254,6 @@ pub fn first_reads(command: &Command) -> Vec<Key> {
         Body::NoteChange(c) => vec![Key::Subscription(c.subscription)],
         Body::EndSubscription(c) => vec![Key::Subscription(c.subscription)],
         Body::CountCase(c) => vec![Key::Case(c.case)],
+        Body::SetPolicy(_) => vec![Key::Policy(command.signer.clone())],
     }
 }

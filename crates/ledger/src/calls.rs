@@ -5,7 +5,7 @@ use crate::{
     cases::matter_of,
     catalogue::has_name,
     consents::covers,
-    sharing,
+    policy, sharing,
     state::{CallRecord, CallState, CaseRecord, ConsentRecord, Decision, Key, Stop, ensure},
     subscriptions,
 };
@@ -33,6 +33,10 @@ pub(crate) fn ask(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Ask) -> Res
     check_first_or_retry(scene, state, new)?;
     let now = scene.block.time_ms;
     ensure(new.answer_by_ms > now && new.answer_by_ms - now <= ANSWER_WITHIN_MS_MAX, Refusal::TooLate)?;
+    // a policy that is only tried is tried on what was asked under earlier rules too
+    if scene.block.roster.protocol >= POLICY_PROTOCOL || scene.rules.trial.is_some() {
+        policy::check(scene, state, new, &case, need, &resource)?;
+    }
     if scene.block.roster.protocol >= SHARING_PROTOCOL {
         sharing::spend(scene, state, &case.matter, need)?;
         if let NeedBasis::Statutory(id) = &need.basis {

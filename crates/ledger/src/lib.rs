@@ -13,6 +13,9 @@ mod consents;
 mod governance;
 #[cfg(test)]
 mod governance_tests;
+mod policy;
+#[cfg(test)]
+mod policy_tests;
 mod sharing;
 #[cfg(test)]
 mod sharing_tests;
@@ -26,10 +29,11 @@ mod tests;
 pub use apply::{
     ANCHOR_BYTES_MAX, BlockContext, COMMAND_LIFETIME_MS_MAX, CONFIRM_WITHIN_MS, Rules, first_reads,
 };
+pub use policy::{POLICY_SCHEMA, Policy, PolicyError, Question, Trial, Tried, Verdict};
 pub use sharing::basis_serves;
 pub use state::{
     ActionRecord, ActionState, AlertRecord, CallRecord, CallState, CaseRecord, ConsentRecord, Due,
-    Identified, Key, MatterRecord, Missing, ObjectionRecord, OpenProposal, Overlay, PartyRecord, Position,
-    ProjectRecord, ProposalRecord, ShareRecord, ShareState, Spent, SubscribableRecord, SubscriptionRecord,
-    Unusual,
+    Identified, Key, MatterRecord, Missing, ObjectionRecord, OpenProposal, Overlay, PartyRecord,
+    PolicyRecord, Position, ProjectRecord, ProposalRecord, ShareRecord, ShareState, Spent,
+    SubscribableRecord, SubscriptionRecord, Unusual,
 };

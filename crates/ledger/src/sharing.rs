@@ -20,7 +20,7 @@ const ALERTS_MAX: usize = 256;
 /// How many days of use tell what is usual.
 const USUAL_AFTER_DAYS: u32 = 7;
 
-fn rules(state: &Decision<'_>) -> Result<Sharing, Stop> {
+pub(crate) fn rules(state: &Decision<'_>) -> Result<Sharing, Stop> {
     Ok(state.get(&Key::Sharing)?.unwrap_or_default())
 }
 

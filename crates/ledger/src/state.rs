@@ -81,6 +81,8 @@ pub enum Key {
     Subscription(SubscriptionId),
     /// The newest subscription of a step: [`SubscriptionId`].
     StepSubscription(CaseId, StepId),
+    /// A holder's policy: [`PolicyRecord`].
+    Policy(DepartmentId),
 }
 
 impl Key {
@@ -405,6 +407,15 @@ pub struct ObjectionRecord {
     pub due_ms: u64,
     /// When it was answered, and what came of it.
     pub answer: Option<(u64, Verdict)>,
+}
+
+/// A holder's policy over its own resources.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct PolicyRecord {
+    /// The version.
+    pub version: u32,
+    /// The text in Cedar; empty where it was taken back.
+    pub text: String,
 }
 
 /// What may be subscribed to in a version of a matter.

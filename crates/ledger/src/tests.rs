@@ -185,7 +185,7 @@ impl World {
         }
     }
 
-    fn identify(&mut self, case: CaseId) {
+    pub(crate) fn identify(&mut self, case: CaseId) {
         let assertion = self.assertion(case);
         let signature = self.terminal.sign(&assertion.signing_bytes());
         self.accept("bureau", Body::Identify(Identify { assertion, signature }));
@@ -211,7 +211,7 @@ impl World {
         }
     }
 
-    fn consent(&mut self, case: CaseId) -> ConsentId {
+    pub(crate) fn consent(&mut self, case: CaseId) -> ConsentId {
         let terms = self.terms(case);
         let signature = self.device.sign(&terms.signing_bytes());
         ConsentId(self.accept("bureau", Body::GiveConsent(GiveConsent { terms, signature })).0)

@@ -139,6 +139,8 @@ pub enum Body {
     EndSubscription(EndSubscription),
     /// As handler, count the calls of a case that is over once more: a subscription may have outlasted it.
     CountCase(CountCase),
+    /// As holder, set the policy over the signer's own resources.
+    SetPolicy(SetPolicy),
 }
 
 impl Body {
@@ -163,6 +165,7 @@ impl Body {
             | Self::NoteChange(_)
             | Self::EndSubscription(_)
             | Self::CountCase(_) => SUBSCRIPTION_PROTOCOL,
+            Self::SetPolicy(_) => POLICY_PROTOCOL,
             Self::Identify(new) if new.assertion.method == IdentityMethod::Face => FACE_PROTOCOL,
             _ => 1,
         }

@@ -122,6 +122,10 @@ refusals! {
     NoCoordinator => "no_coordinator",
     /// No such subscription, or it has ended.
     UnknownSubscription => "unknown_subscription",
+    /// The holder's policy does not permit it, or forbids it.
+    PolicyForbids => "policy_forbids",
+    /// The text is no policy, or larger than one may be.
+    UnfitPolicy => "unfit_policy",
 }
 
 /// A command as the ledger ordered it, with what came of it.

@@ -15,6 +15,7 @@ mod id;
 pub mod identifier;
 mod key;
 mod planted;
+mod policy;
 mod roster;
 mod sharing;
 mod subscription;
@@ -36,6 +37,7 @@ pub use key::{PublicKey, SealKey};
 #[cfg(feature = "sim")]
 pub use planted::plant;
 pub use planted::planted;
+pub use policy::*;
 pub use roster::{Change, EpochEnd, MEMBERS_MAX, Member, Officers, PROTOCOLS, Roster, TITLE_BYTES_MAX};
 pub use sharing::*;
 pub use subscription::*;

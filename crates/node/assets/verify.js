@@ -16,7 +16,8 @@ const REFUSALS = ['expired', 'oversized', 'not_yours', 'wrong_version', 'unknown
   'unknown_terminal', 'bad_signature', 'no_consent', 'consent_expired', 'consent_withdrawn', 'consent_repeated',
   'already_used', 'basis_not_approved', 'unknown_call', 'wrong_state', 'wrong_shape', 'too_late', 'too_early',
   'unknown_action', 'unconfirmed', 'unknown_proposal', 'approved_before', 'unfit_change', 'over_budget', 'unexplained',
-  'unknown_project', 'unknown_share', 'unfit_text', 'no_coordinator', 'unknown_subscription'];
+  'unknown_project', 'unknown_share', 'unfit_text', 'no_coordinator', 'unknown_subscription',
+  'policy_forbids', 'unfit_policy'];
 
 // the body each role must have (a bar: any of these), and whether its outcome must be accepted
 const ROLES = {
@@ -246,6 +247,7 @@ const Body = Enum(
   ['NoteChange', Unknown],
   ['EndSubscription', Unknown],
   ['CountCase', Struct({ case: Digest })],
+  ['SetPolicy', Unknown],
 );
 const Command = Struct({ chain: Digest, signer: Name, nonce: U64, expires_ms: U64, body: Body });
 const SignedCommand = (r) => ({ suite: Below(2)(r), ...Signed('command', Command)(r) });

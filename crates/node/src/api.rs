@@ -333,6 +333,7 @@ async fn genesis(State(served): Shared) -> Json<Genesis> {
         sharing::share,
         sharing::projects,
         sharing::budgets,
+        sharing::policy,
         sharing::alerts,
         sharing::alert,
         sharing::objections,
@@ -453,6 +454,7 @@ pub(crate) fn router(served: Arc<Served>) -> Router {
         .route("/api/v1/alerts/{resource}/{asker}", get(sharing::alert))
         .route("/api/v1/projects", get(sharing::projects))
         .route("/api/v1/budgets", get(sharing::budgets))
+        .route("/api/v1/policies/{department}", get(sharing::policy))
         .route("/api/v1/alerts", get(sharing::alerts))
         .route("/api/v1/objections", get(sharing::objections))
         .route("/api/v1/commands", post(commands))

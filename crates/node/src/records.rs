@@ -76,6 +76,7 @@ pub(crate) fn kind_of(body: &Body) -> &'static str {
         Body::NoteChange(_) => "note_change",
         Body::EndSubscription(_) => "end_subscription",
         Body::CountCase(_) => "count_case",
+        Body::SetPolicy(_) => "set_policy",
     }
 }
 

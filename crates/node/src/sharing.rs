@@ -303,6 +303,29 @@ pub(crate) async fn budget_list(served: &Served, narrow: &Narrow) -> Result<Vec<
     Ok(list)
 }
 
+/// A department's policy over its resources.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PolicyBody {
+    /// The department.
+    department: String,
+    /// Grows by one with every text; 0: there never was one.
+    version: u32,
+    /// The text in Cedar; empty: there is none.
+    text: String,
+}
+
+#[utoipa::path(get, path = "/api/v1/policies/{department}", params(("department" = String, Path)),
+    responses((status = 200, body = PolicyBody), (status = 400, body = Problem)))]
+pub(crate) async fn policy(
+    State(served): Shared,
+    Path(department): Path<String>,
+) -> Result<Json<PolicyBody>, Problem> {
+    let department: DepartmentId = parse(&department)?;
+    let record = served.flow.chain().record::<ledger::PolicyRecord>(&Key::Policy(department.clone())).await?;
+    let (version, text) = record.map_or((0, String::new()), |r| (r.version, r.text));
+    Ok(Json(PolicyBody { department: department.to_string(), version, text }))
+}
+
 /// What was granted a day and what holders allow, and what was used of it today.
 #[utoipa::path(get, path = "/api/v1/budgets", params(("department" = Option<String>, Query)),
     responses((status = 200, body = Vec<BudgetBody>), (status = 400, body = Problem)))]

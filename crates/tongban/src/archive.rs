@@ -10,6 +10,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Take, Write as _},
     path::Path,
+    sync::Arc,
 };
 
 /// How far an archive was found in order, and what is wrong.
@@ -67,9 +68,13 @@ pub fn fsck(file: &Path, genesis: &Path, bytes: u64) -> Result<Outcome> {
     outcome(checked)
 }
 
-/// Checks an archive and applies every command again, in a temporary folder.
-pub fn replay(file: &Path, genesis: &Path) -> Result<Outcome> {
+/// Checks an archive and applies every command again, in a temporary folder; where a policy is given, it is tried on every call.
+pub fn replay(file: &Path, genesis: &Path, trial: Option<Arc<ledger::Trial>>) -> Result<Outcome> {
     let archive = open(file, genesis, u64::MAX)?;
+    let archive = match trial {
+        Some(trial) => archive.trying(trial),
+        None => archive,
+    };
     let scratch = tempfile::tempdir().context("a temporary folder for the state")?;
     let bar = bar(0, "blocks applied");
     let shown = bar.clone();

@@ -19,6 +19,7 @@ pub mod govern;
 pub mod matter;
 pub mod out;
 pub mod play;
+pub mod policy;
 pub mod project;
 pub mod setup;
 pub mod sharing;

@@ -6,7 +6,7 @@ use serde_json::json;
 use std::{path::PathBuf, process::ExitCode};
 use tongban::{
     archive, audit, backup, bench, bench_case, bench_catalogue, bench_gateway, catalogue, connector, demo,
-    doctor, face, govern, matter, project, say, setup, sharing, subscription, terminal,
+    doctor, face, govern, matter, policy, project, say, setup, sharing, subscription, terminal,
 };
 
 /// Departments share a citizen's data one transaction at a time, under consent, with proof.
@@ -174,6 +174,11 @@ enum Command {
     Share {
         #[command(subcommand)]
         command: sharing::ShareCommand,
+    },
+    /// What a department lets be asked for out of its resources, in Cedar: check, try on past calls, set, show.
+    Policy {
+        #[command(subcommand)]
+        command: policy::PolicyCommand,
     },
     /// Application projects: what a department registers that it uses data for.
     Project {
@@ -448,6 +453,7 @@ fn main() -> ExitCode {
         Command::Connector { command } => command.json(),
         Command::Face { command } => command.json(),
         Command::Terminal { command } => command.json(),
+        Command::Policy { command } => command.json(),
         Command::Subscription { command } => command.json(),
         _ => false,
     };
@@ -506,7 +512,7 @@ async fn run(command: Command) -> Result<()> {
             archived(done, json)
         }
         Command::Ledger { command: LedgerCommand::Replay { archive: file, genesis, json } } => {
-            let done = tokio::task::spawn_blocking(move || archive::replay(&file, &genesis)).await??;
+            let done = tokio::task::spawn_blocking(move || archive::replay(&file, &genesis, None)).await??;
             archived(done, json)
         }
         Command::Ledger { command: LedgerCommand::Prune { config, dry_run, json } } => {
@@ -535,6 +541,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Objection { command } => sharing::objection(command).await,
         Command::Matter { command } => unless(matter::matter(command).await?),
         Command::Terminal { command } => terminal::terminal(command).await,
+        Command::Policy { command } => unless(policy::policy(command).await?),
         Command::Subscription { command } => subscription::subscription(command).await,
         Command::Face { command } => tokio::task::spawn_blocking(move || face::run(command)).await?,
         Command::Connector { command } => unless(connector::connector(command).await?),

@@ -430,3 +430,7 @@ told-ended = Ended
 told-expired = Over
 told-withdrawn = Consent withdrawn
 reason-data_changed = What a department had answered has changed since; a clerk looks into it and has it checked again. Responsible: the service bureau.
+event-set_policy = Policy of a department set
+refusal-policy_forbids = the holder’s policy does not permit this call
+refusal-unfit_policy = the text is no policy, or larger than one may be
+reason-policy_forbids = The holder’s policy does not permit a call of this case; a clerk looks into it. Responsible: the service bureau.

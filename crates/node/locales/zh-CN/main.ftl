@@ -430,3 +430,7 @@ told-ended = 已终止
 told-expired = 已到期
 told-withdrawn = 授权已撤回
 reason-data_changed = 部门此前答复的信息已有变更，由工作人员核实并重新核验。责任部门：政务服务局。
+event-set_policy = 部门设定取用规则
+refusal-policy_forbids = 数据持有部门的取用规则不允许
+refusal-unfit_policy = 规则文本无法识别，或超出限制
+reason-policy_forbids = 数据持有部门的取用规则不允许此次取用，由工作人员核实。责任部门：政务服务局。

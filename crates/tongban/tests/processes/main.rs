@@ -167,7 +167,7 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
     }
     let driver = Driver::new(bureau.clone(), made.chain, door, dir.clone());
     let mut casting = Casting::new(city.clone());
-    let plain: Vec<_> = (0..CASES + 7).map(|_| casting.cast(&matters[0], demo::PLAIN).unwrap()).collect();
+    let plain: Vec<_> = (0..CASES + 8).map(|_| casting.cast(&matters[0], demo::PLAIN).unwrap()).collect();
     let unpaid = casting.cast(&matters[0], "tax-unpaid").unwrap();
 
     hostile_bodies_are_answered_with_problems(&dir).await;
@@ -232,6 +232,8 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
     sharing::an_objection_is_answered(&dir, &bureau, &reports[0].id).await;
     sharing::the_day_is_reconciled(&dir, &city).await;
 
+    sharing::a_holders_policy_decides(&dir, &driver, &bureau, &plain[CASES + 7]).await;
+
     subscriptions::a_change_before_the_pivot_stops_the_case(&dir, &driver, &plain[CASES + 6], &bureau).await;
     subscriptions::a_change_after_the_end_is_told(
         &dir,
@@ -267,6 +269,7 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
     second_verifier(&dir, &receipt);
 
     let archive = the_ledger_is_archived_and_applied_again(&dir, temporary.path());
+    sharing::a_policy_is_tried_on_the_past(&dir, &archive);
 
     a_published_header_pins_the_past(&dir, &reports[0], temporary.path());
 

@@ -310,3 +310,86 @@ pub async fn the_day_is_reconciled(dir: &Path, city: &City) {
     sqlx::query("DROP TABLE away").execute(&mut db).await.unwrap();
     assert_eq!(day("registry").0, Some(0));
 }
+
+/// The court's own rule stops a call at once, and lets it through when it is taken back.
+pub async fn a_holders_policy_decides(dir: &Path, driver: &Driver, bureau: &Client, play: &Play) {
+    let office = Office(dir);
+    let file = dir.join("court.cedar");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, "permit (principal, action, resource) when { context.person == \"x\" };").unwrap();
+    assert_eq!(tongban(&["policy", "check", path, "--json"]).0, Some(1));
+    office.refused("court", &["policy", "set", path], "the policy in");
+    std::fs::write(&file, POLICY).unwrap();
+    assert_eq!(
+        tongban(&["policy", "check", path, "--json"]),
+        (Some(0), json!({ "valid": true, "problems": [] }))
+    );
+    let would = office.done("court", &["policy", "set", path, "--dry-run"]);
+    assert_eq!(
+        (&would["dry_run"], office.done("court", &["policy", "show", "court"])["policy"]["version"].as_u64()),
+        (&json!(true), Some(0))
+    );
+    office.done("court", &["policy", "set", path]);
+    office.until("gas", &["policy", "show", "court"], |p| p["policy"]["text"] == POLICY);
+
+    let id = driver.until_signing(play).await.unwrap();
+    let report = driver.finish(play, &id).await.unwrap();
+    assert_eq!((report.outcome.as_str(), report.reason.as_str()), ("needs_human", "policy_forbids"));
+    office.done("court", &["policy", "set", "--none"]);
+    let body = json!({ "who": "clerk", "reason": "法院已调整取用规则" });
+    bureau.post(&format!("/api/v1/cases/{id}/resume"), body).await.unwrap();
+    assert_eq!(driver.finish(play, &id).await.unwrap().outcome, "closed");
+}
+
+const POLICY: &str = r#"permit (principal, action, resource);
+@id("not-the-bureau")
+forbid (principal == Department::"bureau", action, resource == Resource::"court.dishonest") when { context.basis == "statutory" };
+"#;
+
+/// What the court's rule would have meant for every call so far, before it is set.
+pub fn a_policy_is_tried_on_the_past(dir: &Path, archive: &Path) {
+    let file = dir.join("court.cedar");
+    let genesis = dir.join("genesis.json");
+    let (file, archive, genesis) =
+        (file.to_str().unwrap(), archive.to_str().unwrap(), genesis.to_str().unwrap());
+    let replay = |file: &str, holder: &str| {
+        tongban(&[
+            "policy",
+            "replay",
+            file,
+            "--holder",
+            holder,
+            "--archive",
+            archive,
+            "--genesis",
+            genesis,
+            "--json",
+        ])
+    };
+    let (code, tried) = replay(file, "court");
+    let changed = tried["changed"].as_array().unwrap();
+    // every call of a hundred cases and more was granted; the one it stopped then, it would stop again
+    assert_eq!(
+        (code, tried["calls"].as_u64().unwrap() as usize),
+        (Some(0), changed.len() + 1),
+        "{}",
+        tried["calls"]
+    );
+    assert!(changed.len() > 100);
+    for call in changed {
+        assert_eq!((&call["was"], &call["would_be"]), (&json!("granted"), &json!("refused")), "{call}");
+        assert_eq!(
+            (&call["resource"], &call["because"]),
+            (&json!("court.dishonest"), &json!(["not-the-bureau"]))
+        );
+    }
+    let open = dir.join("open.cedar");
+    std::fs::write(&open, "permit (principal, action, resource);").unwrap();
+    let (code, tried) = replay(open.to_str().unwrap(), "court");
+    assert_eq!(
+        (code, tried["changed"].as_array().unwrap().len()),
+        (Some(0), 1),
+        "only what was stopped would be granted"
+    );
+    assert_eq!(tried["changed"][0]["would_be"], "granted");
+}
