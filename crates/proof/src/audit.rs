@@ -171,10 +171,11 @@ impl Audit {
                 self.subscribable.insert((of.matter.clone(), of.version));
             }
             // where nobody can subscribe, nothing is asked in a case that is over
-            Body::SettleCase(settled) if settled.outcome.is_final() => {
-                if self.cases.get(&settled.case).is_some_and(|of| !self.subscribable.contains(of)) {
-                    self.cases.remove(&settled.case);
-                }
+            Body::SettleCase(settled)
+                if settled.outcome.is_final()
+                    && self.cases.get(&settled.case).is_some_and(|of| !self.subscribable.contains(of)) =>
+            {
+                self.cases.remove(&settled.case);
             }
             Body::Ask(ask) => {
                 let Some(run) = self.cases.get(&ask.case) else { return };
