@@ -134,6 +134,13 @@ impl Browser {
         bail!("{xpath} cannot be clicked")
     }
 
+    /// Clicks what leads to another page, and waits until that is there: whatever is opened next must not be overtaken by it.
+    pub async fn submit(&self, xpath: &str) -> Result<()> {
+        self.script("window.thisPage = true").await?;
+        self.click(xpath).await?;
+        self.until("return window.thisPage === undefined && document.readyState === 'complete'").await
+    }
+
     pub async fn body(&self) -> Result<String> {
         let found = self.post("/element", json!({ "using": "css selector", "value": "main" })).await?;
         self.get(&format!("/element/{}/text", found[ELEMENT].as_str().unwrap_or_default())).await
@@ -149,7 +156,7 @@ impl Browser {
         self.see("今天要办什么").await?;
         let leave = json!({ "using": "xpath", "value": "//form[@action='/leave']/button" });
         if self.post("/element", leave).await.is_ok() {
-            self.click("//form[@action='/leave']/button").await?;
+            self.submit("//form[@action='/leave']/button").await?;
             self.see("请先选择身份").await?;
         }
         let section = format!("//section[h2[contains(., '{matter}')]]");

@@ -71,25 +71,25 @@ async fn a_house_is_transferred_on_the_pages() -> Result<()> {
 
     // the seller applies: nothing to type
     browser.enter(0).await?;
-    browser.click("//form[contains(@action, '/apply')]//button").await?;
+    browser.submit("//form[contains(@action, '/apply')]//button").await?;
     browser.see("办理进度").await?;
     // the buyer confirms who they are and signs once
     browser.enter(1).await?;
     browser.go("/mine").await?;
     browser.click("//main//a[contains(@href, '/case/')]").await?;
-    browser.click("//button[contains(., '确认身份')]").await?;
+    browser.submit("//button[contains(., '确认身份')]").await?;
     browser.click("//button[contains(., '签署')]").await?;
     browser.see("授权书").await?;
     browser.see("不动产单元号").await?;
     browser.see("本人同意下列部门").await?;
-    browser.click("//button[contains(., '同意并签署')]").await?;
+    browser.submit("//button[contains(., '同意并签署')]").await?;
     browser.see("等待另一方签署").await?;
     // the seller signs once, and everything is done
     browser.enter(0).await?;
     browser.go("/mine").await?;
     browser.click("//main//a[contains(@href, '/case/') and not(contains(@href, '/receipts/') or contains(@href, '/object/'))]").await?;
     browser.click("//button[contains(., '签署')]").await?;
-    browser.click("//button[contains(., '同意并签署')]").await?;
+    browser.submit("//button[contains(., '同意并签署')]").await?;
     browser.see("已办结").await?;
 
     // who used my data: every call about the seller, with its receipt
@@ -349,7 +349,7 @@ async fn every_page_is_for_everybody(browser: &Browser, face: &str) -> Result<()
     sweep.look(browser, "object", &object).await?;
     sweep.look(browser, "case-closed", &done).await?;
     browser.enter_for("新生儿", 2).await?;
-    browser.click("//form[contains(@action, '/apply')]//button").await?;
+    browser.submit("//form[contains(@action, '/apply')]//button").await?;
     browser.see("办理进度").await?;
     browser.enter_for("新生儿", 3).await?;
     browser.my_case().await?;
@@ -357,7 +357,7 @@ async fn every_page_is_for_everybody(browser: &Browser, face: &str) -> Result<()
     let case = browser.get("/url").await?.trim_start_matches(&browser.base).to_owned();
     sweep.look(browser, "case-open", &case).await?;
     browser.go(&format!("{case}?lang=zh-CN")).await?;
-    browser.click("//button[contains(., '确认身份')]").await?;
+    browser.submit("//button[contains(., '确认身份')]").await?;
     browser.see("本次不需要").await?;
     browser.enter_for("新生儿", 2).await?;
     browser.my_case().await?;
@@ -378,11 +378,11 @@ async fn a_child_is_born_and_a_restaurant_cannot_be(browser: &Browser) -> Result
     browser.find("//img[contains(@src, '/matters/newborn/graph.svg')]").await?;
 
     browser.enter_for("新生儿", 0).await?;
-    browser.click("//form[contains(@action, '/apply')]//button").await?;
+    browser.submit("//form[contains(@action, '/apply')]//button").await?;
     browser.see("办理进度").await?;
     browser.enter_for("新生儿", 1).await?;
     browser.my_case().await?;
-    browser.click("//button[contains(., '确认身份')]").await?;
+    browser.submit("//button[contains(., '确认身份')]").await?;
     // nothing of the father's is asked for, so that he has nothing to sign
     browser.see("本次不需要").await?;
     browser.enter_for("新生儿", 0).await?;
@@ -391,7 +391,7 @@ async fn a_child_is_born_and_a_restaurant_cannot_be(browser: &Browser) -> Result
     browser.see("授权书").await?;
     let text = browser.body().await?;
     assert!(text.contains("出生日期") && !text.contains("随父亲落户"), "only what this case needs: {text}");
-    browser.click("//button[contains(., '同意并签署')]").await?;
+    browser.submit("//button[contains(., '同意并签署')]").await?;
     browser.see("已办结").await?;
     browser.see("出生登记编号").await?;
 
@@ -401,7 +401,7 @@ async fn a_child_is_born_and_a_restaurant_cannot_be(browser: &Browser) -> Result
     browser.fill("area", "100").await?;
     browser.fill("seats", "20").await?;
     browser.click("//select[@name='sign']/option[@value='no']").await?;
-    browser.click("//form[contains(@action, '/apply')]//button").await?;
+    browser.submit("//form[contains(@action, '/apply')]//button").await?;
     browser.find("//p[@role='alert'][contains(., '请检查') and contains(., '校验位')]").await?;
     browser.find("//input[@name='credit_code'][@aria-invalid='true'][@value='91110000600037342L']").await?;
     // what was right is still there; and a condition of the matter is told as its package says it
@@ -409,7 +409,7 @@ async fn a_child_is_born_and_a_restaurant_cannot_be(browser: &Browser) -> Result
     browser.fill("seats", "0000").await?;
     let clear = "document.getElementsByName('credit_code')[0].value='91110000600037341L'";
     browser.post("/execute/sync", json!({ "script": clear, "args": [] })).await?;
-    browser.click("//form[contains(@action, '/apply')]//button").await?;
+    browser.submit("//form[contains(@action, '/apply')]//button").await?;
     browser.find("//p[@role='alert'][contains(., '每个座位至少')]").await.map(drop)
 }
 
