@@ -191,6 +191,9 @@ impl Shared {
                 recent.pop_front();
             }
         }
+        // before anybody is told of a command in it: they may read the block at once
+        self.height.raise(height);
+        self.head.raise(height);
         {
             let mut waiters = self.waiters.lock().expect("no holder panics");
             if !waiters.is_empty() {
@@ -205,8 +208,6 @@ impl Shared {
                 });
             }
         }
-        self.height.raise(height);
-        self.head.raise(height);
     }
 
     /// The engine has stopped: whoever waits for it learns so.

@@ -285,7 +285,7 @@ impl<S: Source> Flow<S> {
                 resource: &resource.title,
                 names: names.iter().filter_map(|n| titles.get(n).copied()).collect(),
                 purpose: step.purpose.as_ref().ok_or(CaseError::Unknown("purpose"))?,
-                subscribe_days: step.subscribe_days,
+                subscribe: step.subscribe_days.map(|days| (days, step.subscribe_after_end)),
             });
         }
         let text =

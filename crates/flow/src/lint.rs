@@ -409,8 +409,14 @@ impl<'a> Lint<'a> {
                 format!("step {at} rests on `{id}`; cite the statute under `bases`"),
             );
         }
-        if let Some(days) = step.subscribe_days {
-            self.subscribable(step, days);
+        match step.subscribe_days {
+            Some(days) => self.subscribable(step, days),
+            None if step.subscribe_after_end => {
+                let message =
+                    format!("step {at}: `subscribe_after_end` says nothing without `subscribe_days`");
+                self.error(at, "subscription", message);
+            }
+            None => {}
         }
         if let Some(purpose) = &step.purpose {
             self.said(at, &format!("the purpose of step {at}"), purpose);

@@ -51,6 +51,7 @@ fn each_mistake_is_found_by_its_code_and_nothing_else_is() {
         ("purpose: { zh: 核验, en: to check }", "purpose: { zh: '', en: to check }", &["missing_text"]),
         ("basis: { statutory: duty }", "basis: { statutory: duty }, subscribe_days: 367", &["subscription"]),
         ("basis: consent", "basis: consent, subscribe_days: 181", &["subscription"]),
+        ("basis: consent", "basis: consent, subscribe_after_end: true", &["subscription"]),
         ("basis: consent", "basis: self_access, subscribe_days: 1", &["subscription", "nothing_to_sign"]),
         ("kind: act, after: [review]", "kind: act, subscribe_days: 1, after: [review]", &["subscription"]),
         ("basis: { statutory: duty }", "basis: { statutory: other }", &["missing_basis", "over_collection"]),

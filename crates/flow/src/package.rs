@@ -214,6 +214,9 @@ pub struct Step {
     /// For how many days the handler is told that the answer has changed, and asks for it again (call).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subscribe_days: Option<u32>,
+    /// Whether also after the case's end; else it ends with the case (call).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub subscribe_after_end: bool,
     /// The step of the file this is one of, where its party is repeated.
     #[serde(skip)]
     pub of: Option<StepId>,
@@ -444,8 +447,11 @@ impl Package {
 
     /// The command that declares which of its answers may be subscribed to, where any may.
     pub fn subscribable(&self) -> Option<DeclareSubscriptions> {
-        let steps: Vec<_> =
-            self.steps.iter().filter_map(|s| Some((s.id.clone(), s.subscribe_days?))).collect();
+        let of = |s: &Step| {
+            let (step, after_end) = (s.id.clone(), s.subscribe_after_end);
+            Some(Subscribable { step, days: s.subscribe_days?, after_end })
+        };
+        let steps: Vec<_> = self.steps.iter().filter_map(of).collect();
         (!steps.is_empty()).then(|| DeclareSubscriptions {
             matter: self.id.clone(),
             version: self.version,

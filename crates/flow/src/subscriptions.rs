@@ -5,7 +5,7 @@
 //! keyed hash, and the ledger knows whether a change was noted and not yet asked for.
 
 use crate::{
-    case::Case,
+    case::{Case, Delivery},
     letter::{Message, Request},
     package::Package,
     run::{Flow, FlowError, State},
@@ -45,6 +45,8 @@ pub struct Subscription {
     pub until_ms: u64,
     /// How many changes the holder noted.
     pub changes: u32,
+    /// Whether it goes on after the case's end.
+    pub after_end: bool,
     /// When it was ended before its time.
     pub ended_ms: Option<u64>,
     /// Whether a change was noted that is not asked for yet.
@@ -58,6 +60,10 @@ pub struct Subscription {
 pub(crate) struct Subscriptions {
     /// All of them, by ID.
     known: BTreeMap<SubscriptionId, Subscription>,
+    /// Those of each case.
+    of_case: BTreeMap<CaseId, Vec<SubscriptionId>>,
+    /// Those something may still come of.
+    active: BTreeSet<SubscriptionId>,
     /// Opened calls whose package says that they are subscribed to, and that are not yet.
     wanted: BTreeMap<CallId, (CaseId, StepId)>,
     /// What is under way: subscribing by call, asking by step, counting by case.
@@ -72,10 +78,7 @@ impl Subscriptions {
                 let newest = case.calls.iter().find(|(_, c)| c.id == *call);
                 let wanted = newest.filter(|(step, _)| {
                     package.step(step).is_some_and(|s| s.subscribe_days.is_some())
-                        && !self
-                            .known
-                            .values()
-                            .any(|s| s.case == case.id && s.step == **step && s.lives(event.time_ms))
+                        && !self.of(&case.id).any(|s| s.step == **step && s.lives(event.time_ms))
                 });
                 if let Some((step, _)) = wanted {
                     self.wanted.insert(*call, (case.id, step.clone()));
@@ -92,6 +95,7 @@ impl Subscriptions {
                 let subscription = Subscription {
                     id,
                     case: case.id,
+                    after_end: package.step(&step).is_some_and(|s| s.subscribe_after_end),
                     step,
                     since_ms: event.time_ms,
                     until_ms: new.until_ms,
@@ -101,6 +105,8 @@ impl Subscriptions {
                     not_before_ms: 0,
                 };
                 self.known.insert(id, subscription);
+                self.of_case.entry(case.id).or_default().push(id);
+                self.active.insert(id);
             }
             Body::NoteChange(new) => {
                 if let Some(known) = self.known.get_mut(&new.subscription) {
@@ -115,11 +121,19 @@ impl Subscriptions {
                 }
             }
             Body::Ask(new) => {
-                let of = |s: &&mut Subscription| s.case == new.case && s.step == new.step;
-                self.known.values_mut().filter(of).for_each(|s| s.waits = false);
+                for id in self.of_case.get(&new.case).into_iter().flatten() {
+                    if let Some(known) = self.known.get_mut(id).filter(|s| s.step == new.step) {
+                        known.waits = false;
+                    }
+                }
             }
             _ => {}
         }
+    }
+
+    /// Those of a case, oldest first.
+    fn of(&self, case: &CaseId) -> impl Iterator<Item = &Subscription> {
+        self.of_case.get(case).into_iter().flatten().filter_map(|id| self.known.get(id))
     }
 
     /// The case of a subscription.
@@ -167,10 +181,9 @@ impl<S: Source> Flow<S> {
         all
     }
 
-    /// Ends a subscription of this department, as asker or holder.
-    pub async fn end_subscription(&self, subscription: SubscriptionId) -> Result<(), crate::CaseError> {
-        let body = Body::EndSubscription(EndSubscription { subscription });
-        self.accepted(body).await.map(drop)
+    /// The subscriptions of a case, oldest first.
+    pub fn subscriptions_of(&self, case: CaseId) -> Vec<Subscription> {
+        self.lock().subscriptions.of(&case).cloned().collect()
     }
 
     /// Subscribes, asks for what has changed, and counts what came after a case's end.
@@ -216,20 +229,29 @@ impl<S: Source> Flow<S> {
             }
             true
         });
-        for s in subscriptions.known.values() {
-            let Some(case) = cases.get(&s.case) else { continue };
+        let Subscriptions { known, active, under_way, .. } = subscriptions;
+        active.retain(|id| {
+            let Some((s, case)) = known.get(id).and_then(|s| Some((s, cases.get(&s.case)?))) else {
+                return false;
+            };
             let newest = case.deliveries.iter().rfind(|d| d.step == s.step);
             let silent = newest.is_some_and(|d| d.call.answer.is_none() && d.call.answer_by_ms < now);
-            let asks = (s.waits || silent) && s.lives(now) && s.not_before_ms <= now;
-            if asks && subscriptions.under_way.insert(s.id.0) {
-                due.push(Due::Ask(s.id, s.case, s.step.clone()));
+            let goes_on = s.lives(now) && (s.after_end || !case.is_over());
+            if (s.waits || silent) && goes_on && s.not_before_ms <= now && under_way.insert(id.0) {
+                due.push(Due::Ask(*id, s.case, s.step.clone()));
             }
-            let more = case.is_over() && case.counted.is_some_and(|(_, counted)| counted < case.log.len());
-            let ended = newest.is_some_and(|d| d.call.confirm.is_some());
-            if more && ended && subscriptions.under_way.insert(s.case.0) {
+            let over = case.is_over();
+            let uncounted = over && case.counted.is_some_and(|(_, counted)| counted < case.log.len());
+            // declined, there is nothing to confirm
+            let ended = |d: &Delivery| {
+                d.call.confirm.is_some() || matches!(d.call.answer, Some((_, Reply::Declined(_)))) || silent
+            };
+            let at_rest = newest.is_none_or(ended);
+            if uncounted && at_rest && under_way.insert(s.case.0) {
                 due.push(Due::Count(s.case));
             }
-        }
+            goes_on || uncounted || !at_rest
+        });
         due
     }
 
@@ -289,7 +311,8 @@ impl<S: Source> Flow<S> {
         let now = self.host.now_ms();
         let state = self.lock();
         let mut lost = Vec::new();
-        let cases: BTreeSet<CaseId> = state.subscriptions.known.values().map(|s| s.case).collect();
+        let Subscriptions { known, active, .. } = &state.subscriptions;
+        let cases: BTreeSet<CaseId> = active.iter().filter_map(|id| Some(known.get(id)?.case)).collect();
         for case in cases.iter().filter_map(|id| state.cases.get(id)) {
             let Some(package) = self.packages.get(&case.matter) else { continue };
             for d in &case.deliveries {
@@ -317,7 +340,7 @@ impl<S: Source> Flow<S> {
         }
         let key = Key::Subscribable(case.matter.clone(), case.version);
         let declared: Option<SubscribableRecord> = self.chain.record(&key).await?;
-        if !declared.is_some_and(|d| d.steps.iter().any(|(s, _)| s == step)) {
+        if !declared.is_some_and(|d| d.steps.iter().any(|s| &s.step == step)) {
             return Ok(());
         }
         let watched = Watched {
@@ -424,7 +447,13 @@ impl<S: Source> Flow<S> {
             Some(id) => Some(self.record(Key::Consent(id)).await?),
             None => None,
         };
-        Ok(record.lives(now) && consent.is_none_or(|c| !c.withdrawn && c.terms.expires_ms >= now))
+        let case: CaseRecord = self.record(Key::Case(record.case)).await?;
+        let over = match case.outcome.filter(|o| o.is_final()) {
+            Some(CaseOutcome::Closed | CaseOutcome::ClosedPartly) => !record.after_end,
+            Some(_) => true,
+            None => false,
+        };
+        Ok(!over && record.lives(now) && consent.is_none_or(|c| !c.withdrawn && c.terms.expires_ms >= now))
     }
 
     /// Asks the holders of calls under subscriptions again for what did not come.

@@ -119,18 +119,18 @@ fn what_is_no_policy_or_too_large_for_some_node_is_refused_by_all() {
         w.refuse("police", set(1, text), Refusal::UnfitPolicy);
     }
     // as large as one may be, it is read and evaluated on the stack of any thread
-    let largest: String = (0..64)
+    let largest: String = (0..28)
         .map(|i| {
             format!(
                 "permit (principal, action, resource) when {{ context.hour == {i}{} }};",
-                " || true".repeat(40)
+                " || true".repeat(62)
             )
         })
         .collect();
     let small_stack = std::thread::Builder::new().stack_size(1 << 20);
     let said = small_stack.spawn(move || Policy::parse(&largest).map(|p| p.decide(&question()))).unwrap();
     let said = said.join().unwrap().unwrap();
-    assert!(said.allowed && said.because.len() == 64);
+    assert!(said.allowed && said.because.len() == 28);
 }
 
 fn question() -> Question {

@@ -423,8 +423,8 @@ pub struct PolicyRecord {
 pub struct SubscribableRecord {
     /// The block that has the declaration: only consents after it are to it.
     pub height: u64,
-    /// The call steps, and for how many days.
-    pub steps: Vec<(StepId, u32)>,
+    /// Which answers, and for how long.
+    pub steps: Vec<Subscribable>,
 }
 
 /// A subscription.
@@ -442,6 +442,8 @@ pub struct SubscriptionRecord {
     pub consent: Option<ConsentId>,
     /// The last moment it serves, in milliseconds since 1970.
     pub until_ms: u64,
+    /// Whether it goes on after the case's end.
+    pub after_end: bool,
     /// How many changes were told.
     pub changes: u32,
     /// Whether it was ended before its time.

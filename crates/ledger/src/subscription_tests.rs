@@ -27,7 +27,13 @@ fn world() -> World {
 }
 
 fn declare(steps: &[(&str, u32)]) -> Body {
-    let steps = steps.iter().map(|(step, days)| (name(step), *days)).collect();
+    // what is asked on consent outlasts the case, what is asked on a duty does not
+    let of = |(step, days): &(&str, u32)| Subscribable {
+        step: name(step),
+        days: *days,
+        after_end: *step == "identity",
+    };
+    let steps = steps.iter().map(of).collect();
     Body::DeclareSubscriptions(DeclareSubscriptions { matter: name("sale"), version: 1, steps })
 }
 
@@ -158,6 +164,22 @@ fn one_on_a_statutory_duty_ends_with_the_approval() {
     w.accept("registry", Body::RevokeBasis(revoke));
     let again = Ask { attempt: 1, ..w.ask(case, "check", None) };
     w.refuse("bureau", Body::Ask(again), Refusal::BasisNotApproved);
+}
+
+#[test]
+fn what_was_not_declared_to_outlast_its_case_ends_with_it() {
+    let mut w = world();
+    let case = w.open(2);
+    let first = w.ask(case, "check", None);
+    let call = w.accept("bureau", Body::Ask(first));
+    w.accept("registry", World::answer(call));
+    w.confirm(call);
+    let subscription = w.accept("bureau", subscribe(call, w.time_ms + DAY_MS));
+    w.accept("registry", note(subscription, 1));
+    w.accept("bureau", settle(case, CaseOutcome::Closed));
+    w.refuse("registry", note(subscription, 2), Refusal::CaseClosed);
+    let again = Ask { attempt: 1, ..w.ask(case, "check", None) };
+    w.refuse("bureau", Body::Ask(again), Refusal::CaseClosed);
 }
 
 #[test]

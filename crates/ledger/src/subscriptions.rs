@@ -28,11 +28,11 @@ pub(crate) fn declare(
     ensure(&matter.handler == scene.signer, Refusal::NotYours)?;
     let needs = &matter.published.needs;
     ensure(!new.steps.is_empty() && new.steps.len() <= needs.len(), Refusal::WrongShape)?;
-    let mut steps: Vec<_> = new.steps.iter().map(|(step, _)| step).collect();
+    let mut steps: Vec<_> = new.steps.iter().map(|s| &s.step).collect();
     steps.sort();
     steps.dedup();
     ensure(steps.len() == new.steps.len(), Refusal::WrongShape)?;
-    for (step, days) in &new.steps {
+    for Subscribable { step, days, .. } in &new.steps {
         let need = needs.iter().find(|n| &n.step == step).ok_or(Refusal::UndeclaredStep)?;
         // what people look up about themselves is not kept up to date for anybody
         ensure(need.basis != NeedBasis::SelfAccess, Refusal::UndeclaredStep)?;
@@ -55,8 +55,8 @@ pub(crate) fn subscribe(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Subsc
     ensure(newest.0 == new.call, Refusal::WrongState)?;
     let declared: SubscribableRecord =
         state.need(&Key::Subscribable(case.matter.clone(), case.version), Refusal::UndeclaredStep)?;
-    let days = declared.steps.iter().find(|(step, _)| *step == call.step).map(|(_, days)| *days);
-    let days = days.ok_or(Refusal::UndeclaredStep)?;
+    let of_step = declared.steps.iter().find(|s| s.step == call.step);
+    let Subscribable { days, after_end, .. } = of_step.ok_or(Refusal::UndeclaredStep)?.clone();
     let now = scene.block.time_ms;
     let longest = now + u64::from(days) * DAY_MS;
     ensure(new.until_ms > now && new.until_ms <= longest, Refusal::TooLate)?;
@@ -90,6 +90,7 @@ pub(crate) fn subscribe(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Subsc
         holder: call.holder,
         consent: call.consent,
         until_ms: new.until_ms,
+        after_end,
         changes: 0,
         ended: false,
     };
@@ -144,7 +145,8 @@ pub(crate) fn end(scene: &Scene<'_>, state: &mut Decision<'_>, new: &EndSubscrip
     Ok(Fact::Recorded)
 }
 
-/// The case a step's call may be asked and answered in: an open one, or one that is over while a subscription to that step lives.
+/// The case a step's call may be asked and answered in: an open one, or one that is over while a subscription to
+/// that step lives that was declared to outlast it.
 pub(crate) fn case_to_ask(
     scene: &Scene<'_>,
     state: &Decision<'_>,
@@ -160,6 +162,6 @@ pub(crate) fn case_to_ask(
     let subscription: SubscriptionId =
         state.need(&Key::StepSubscription(id, step.clone()), Refusal::CaseClosed)?;
     let record: SubscriptionRecord = state.need(&Key::Subscription(subscription), Refusal::CaseClosed)?;
-    ensure(record.lives(scene.block.time_ms), Refusal::CaseClosed)?;
+    ensure(record.after_end && record.lives(scene.block.time_ms), Refusal::CaseClosed)?;
     Ok(case)
 }

@@ -132,8 +132,8 @@ pub struct ConsentLine<'a> {
     pub names: Vec<&'a Text>,
     /// What it is for.
     pub purpose: &'a Text,
-    /// For how many days the recipient is told of changes, where it is.
-    pub subscribe_days: Option<u32>,
+    /// For how many days the recipient is told of changes, where it is, and whether also after the case's end.
+    pub subscribe: Option<(u32, bool)>,
 }
 
 /// Writes the exact text a person signs. The same inputs give the same bytes everywhere.
@@ -157,9 +157,10 @@ pub fn consent_text(
             ));
             for (i, l) in lines.iter().enumerate() {
                 let names: Vec<_> = l.names.iter().map(|t| t.zh.as_str()).collect();
-                let changes = l
-                    .subscribe_days
-                    .map(|days| format!("此后{days}日内上述信息如有变更，可再次取用变更后的信息。"));
+                let changes = l.subscribe.map(|(days, after_end)| {
+                    let end = if after_end { "（包括办结之后）" } else { "办结之前" };
+                    format!("此后{days}日内{end}上述信息如有变更，可再次取用变更后的信息。")
+                });
                 out.push_str(&format!(
                     "{}. {}向{}取用“{}”：{}。用途：{}。{}\n",
                     i + 1,
@@ -182,9 +183,11 @@ pub fn consent_text(
             ));
             for (i, l) in lines.iter().enumerate() {
                 let names: Vec<_> = l.names.iter().map(|t| t.en.as_str()).collect();
-                let changes = l
-                    .subscribe_days
-                    .map(|days| format!(" Should it change within {days} days, it may be received again."));
+                let changes = l.subscribe.map(|(days, after_end)| {
+                    let end =
+                        if after_end { "also after this case has ended" } else { "while this case is open" };
+                    format!(" Should it change within {days} days, {end}, it may be received again.")
+                });
                 out.push_str(&format!(
                     "{}. {} receives from {}, out of \"{}\": {}. Purpose: {}.{}\n",
                     i + 1,

@@ -20,8 +20,19 @@ pub struct DeclareSubscriptions {
     pub matter: MatterId,
     /// Its version.
     pub version: u32,
-    /// The call steps whose answers may be subscribed to, and for how many days at most.
-    pub steps: Vec<(StepId, u32)>,
+    /// The answers that may be subscribed to.
+    pub steps: Vec<Subscribable>,
+}
+
+/// An answer that may be subscribed to.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Subscribable {
+    /// The call step.
+    pub step: StepId,
+    /// For how many days at most.
+    pub days: u32,
+    /// Whether also after the case's end: only what it is for then still goes on.
+    pub after_end: bool,
 }
 
 /// See [`Body::Subscribe`].

@@ -16,7 +16,7 @@ use gateway::Connected;
 use model::{Day, Reply, SubscriptionId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 use tracing::{info, warn};
 use utoipa::{IntoParams, ToSchema};
 
@@ -49,7 +49,7 @@ pub(crate) struct SubscriptionBody {
     changes: u32,
     /// How many of them came here.
     delivered: usize,
-    /// Where it stands: `active`, `ended`, `expired`, or `withdrawn` with the consent it rests on.
+    /// Where it stands: `active`, `ended`, `expired` (also with its case), or `withdrawn` with the consent it rests on.
     standing: String,
 }
 
@@ -63,6 +63,8 @@ pub(crate) struct After {
     /// At most so many; 1000 at most.
     limit: Option<usize>,
 }
+
+type SubscriptionChange = (SubscriptionId, usize);
 
 /// A change that came here, as its CloudEvent.
 struct Change {
@@ -82,6 +84,9 @@ pub(crate) fn standing(flow: &Flow<Connected>, subscription: &Subscription) -> &
         Some(_) => "ended",
         None if withdrawn().is_some() => "withdrawn",
         None if subscription.until_ms < now => "expired",
+        None if !subscription.after_end && flow.case(subscription.case).is_none_or(|v| v.case.is_over()) => {
+            "expired"
+        }
         None => "active",
     }
 }
@@ -188,10 +193,10 @@ pub(crate) async fn events(
 
 /// Hands every change to the department's own service, each subscription's in order and each at least once, until the node stops.
 pub(crate) async fn hand_on(flow: Flow<Connected>, vault: Arc<dyn Vault>, service: Service) {
-    let (mut pause, mut failing) = (PAUSE.0, false);
+    let (mut pause, mut failing, mut handed) = (PAUSE.0, false, HashSet::new());
     loop {
         let seen = flow.changes().get();
-        match hand_all(&flow, vault.as_ref(), &service).await {
+        match hand_all(&flow, vault.as_ref(), &service, &mut handed).await {
             Ok(()) => {
                 if std::mem::take(&mut failing) {
                     info!("the service for changes takes them again");
@@ -213,14 +218,23 @@ pub(crate) async fn hand_on(flow: Flow<Connected>, vault: Arc<dyn Vault>, servic
 }
 
 /// Hands on what was not. One subscription that cannot go on does not hold up the others.
-async fn hand_all(flow: &Flow<Connected>, vault: &dyn Vault, service: &Service) -> Result<(), String> {
+async fn hand_all(
+    flow: &Flow<Connected>,
+    vault: &dyn Vault,
+    service: &Service,
+    handed: &mut HashSet<SubscriptionChange>,
+) -> Result<(), String> {
     let mut failed = None;
-    for subscription in flow.subscriptions() {
-        for change in changes(flow, &subscription) {
+    for subscription in flow.subscriptions().into_iter().filter(|s| s.changes > 0) {
+        for (number, change) in changes(flow, &subscription).into_iter().enumerate() {
+            if handed.contains(&(subscription.id, number)) {
+                continue;
+            }
             if let Err(e) = hand(vault, service, &change).await {
                 failed = Some(e);
                 break;
             }
+            handed.insert((subscription.id, number));
         }
     }
     failed.map_or(Ok(()), Err)

@@ -187,9 +187,12 @@ fn actions(seen: &Seen) -> (Vec<ActionRow>, String) {
     let told = |role: &RoleId| {
         let on_consent = |s: &flow::Subscription| {
             let step = view.package.step(&s.step).filter(|s| s.party.as_ref() == Some(role));
-            s.case == case.id && s.lives(now) && step.is_some_and(|s| s.basis == Some(flow::Basis::Consent))
+            s.case == case.id
+                && s.lives(now)
+                && (s.after_end || !case.is_over())
+                && step.is_some_and(|s| s.basis == Some(flow::Basis::Consent))
         };
-        visit.served.flow.subscriptions().iter().any(on_consent)
+        visit.served.flow.subscriptions_of(case.id).iter().any(on_consent)
     };
     let may_withdraw = |role: &RoleId| given(role) && (before_pivot || told(role));
     if let Some(settled) = &case.settled {

@@ -134,7 +134,6 @@ pub(super) async fn mine(visit: Visit) -> Response {
     let Some(persona) = visit.persona() else { return visit.sign_in_first() };
     let flow = &visit.served.flow;
     let (mut rows, mut cases, mut told) = (Vec::new(), Vec::new(), Vec::new());
-    let subscriptions = flow.subscriptions();
     for id in flow.case_ids() {
         let Some(view) = flow.case(id) else { continue };
         let Some(role) = role_in(&view, persona) else { continue };
@@ -152,7 +151,7 @@ pub(super) async fn mine(visit: Visit) -> Response {
                 rows.push(use_row(&visit, &view, step, what, delivery.call.attempt));
             }
         }
-        for s in subscriptions.iter().filter(|s| s.case == id) {
+        for s in &flow.subscriptions_of(id) {
             if let Some((step, what)) = of_role(&s.step).and_then(|s| Some((s, s.what.as_ref()?))) {
                 let row = use_row(&visit, &view, step, what, 0);
                 let standing = standing(flow, s);

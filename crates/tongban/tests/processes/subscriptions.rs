@@ -38,6 +38,7 @@ steps:
     what: { fields: [location, tenure] }
     basis: consent
     subscribe_days: 60
+    subscribe_after_end: true
     parameters: { unit: form.unit }
     title: { zh: "核验产权", en: "Verify ownership" }
     purpose: { zh: "核验住所产权", en: "to verify who owns the seat" }
@@ -140,6 +141,9 @@ pub async fn a_change_before_the_pivot_stops_the_case(
     let seizures = report.receipts.iter().filter(|r| r.contains("call-seizure")).count();
     assert_eq!(seizures, 4, "{:?}", report.receipts);
 
+    // with the case it is over: nothing more is told
+    subscription(bureau, &id, |s| s["standing"] == "expired").await;
+
     // its holder no longer tells; others have no say in it
     let subscription_id = lifted["id"].as_str().unwrap();
     let (code, refused) = office(dir, "gas", &["subscription", "end", subscription_id]);
@@ -172,7 +176,12 @@ pub async fn a_change_after_the_end_is_told(
     let id = driver.until_signing(&play).await.unwrap();
     let draft: Value = bureau.get(&format!("/api/v1/cases/{id}/consent/owner?lang=en")).await.unwrap();
     let text = draft["text"].as_str().unwrap();
-    assert!(text.contains("Should it change within 60 days, it may be received again."), "{text}");
+    assert!(
+        text.contains(
+            "Should it change within 60 days, also after this case has ended, it may be received again."
+        ),
+        "{text}"
+    );
     let report = driver.finish(&play, &id).await.unwrap();
     assert_eq!((report.outcome.as_str(), report.reason.as_str()), ("closed", "all_done"));
     let active = subscription(bureau, &id, |s| s["standing"] == "active").await;
