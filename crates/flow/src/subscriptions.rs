@@ -5,7 +5,7 @@
 //! keyed hash, and the ledger knows whether a change was noted and not yet asked for.
 
 use crate::{
-    case::{Case, Delivery},
+    case::{Case, Delivery, StepState},
     letter::{Message, Request},
     package::Package,
     run::{Flow, FlowError, State},
@@ -237,7 +237,10 @@ impl<S: Source> Flow<S> {
             let newest = case.deliveries.iter().rfind(|d| d.step == s.step);
             let silent = newest.is_some_and(|d| d.call.answer.is_none() && d.call.answer_by_ms < now);
             let goes_on = s.lives(now) && (s.after_end || !case.is_over());
-            if (s.waits || silent) && goes_on && s.not_before_ms <= now && under_way.insert(id.0) {
+            // a step that is made again anyway brings the newest along
+            let done = matches!(case.state(&s.step), StepState::Done(_));
+            let asks = (s.waits || silent) && done && goes_on && s.not_before_ms <= now;
+            if asks && under_way.insert(id.0) {
                 due.push(Due::Ask(*id, s.case, s.step.clone()));
             }
             let over = case.is_over();
