@@ -81,6 +81,31 @@ pub fn scenario(bytes: &[u8]) {
     }
 }
 
+/// A holder's policy, as a command carries it, and what it says of a call.
+pub fn policy(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(policy) = ledger::Policy::parse(text) else { return };
+    let _ = policy.decide(&ledger::Question {
+        asker: "bureau".parse().expect("a name"),
+        holder: "court".parse().expect("a name"),
+        resource: "court.dishonest".parse().expect("a name"),
+        share: "conditional",
+        sensitivity: 3,
+        matter: "house-transfer".parse().expect("a name"),
+        step: "listed".parse().expect("a name"),
+        basis: "statutory",
+        approval: "execution-check".into(),
+        names: vec!["listed".parse().expect("a name")],
+        predicate: true,
+        assurance: "high",
+        attempt: 0,
+        calls_today: 7,
+        calls_in_case: 3,
+        hour: 9,
+        working_day: true,
+    });
+}
+
 /// A picture of a terminal's camera or a document.
 pub fn picture(bytes: &[u8]) {
     if let Ok(picture) = ::face::Picture::decode(bytes) {

@@ -8,7 +8,7 @@ use tongban::decoders;
 
 type Decoder = fn(&[u8]);
 
-const DECODERS: [(&str, Decoder, usize); 11] = [
+const DECODERS: [(&str, Decoder, usize); 12] = [
     ("body", decoders::body, 20_000),
     ("command", decoders::command, 20_000),
     ("block", decoders::block, 5_000),
@@ -20,6 +20,7 @@ const DECODERS: [(&str, Decoder, usize); 11] = [
     ("package", decoders::package, 100),
     ("scenario", decoders::scenario, 100),
     ("picture", decoders::picture, 2_000),
+    ("policy", decoders::policy, 1_000),
 ];
 
 fn changed(sample: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {
