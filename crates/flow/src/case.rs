@@ -474,7 +474,11 @@ impl Case {
 
     /// A step whose answer is no longer what this case goes by: something else was delivered, or nothing can be any more.
     fn outdated(&self) -> Option<&StepId> {
-        let newer = |d: &&Delivery| self.calls.get(&d.step).is_some_and(|c| c.attempt < d.call.attempt);
+        // a step that is made again takes the place of all that was delivered before
+        let done = |step: &StepId| matches!(self.state(step), StepState::Done(_));
+        let newer = |d: &&Delivery| {
+            done(&d.step) && self.calls.get(&d.step).is_some_and(|c| c.attempt < d.call.attempt)
+        };
         let mut newest: BTreeMap<&StepId, &Delivery> = BTreeMap::new();
         newest.extend(self.deliveries.iter().filter(newer).map(|d| (&d.step, d)));
         let differs = |d: &Delivery| match (&d.values, &d.call.answer) {

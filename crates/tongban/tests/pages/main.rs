@@ -78,7 +78,7 @@ async fn a_house_is_transferred_on_the_pages() -> Result<()> {
     browser.go("/mine").await?;
     browser.click("//main//a[contains(@href, '/case/')]").await?;
     browser.submit("//button[contains(., '确认身份')]").await?;
-    browser.click("//button[contains(., '签署')]").await?;
+    browser.submit("//button[contains(., '签署')]").await?;
     browser.see("授权书").await?;
     browser.see("不动产单元号").await?;
     browser.see("本人同意下列部门").await?;
@@ -88,7 +88,7 @@ async fn a_house_is_transferred_on_the_pages() -> Result<()> {
     browser.enter(0).await?;
     browser.go("/mine").await?;
     browser.click("//main//a[contains(@href, '/case/') and not(contains(@href, '/receipts/') or contains(@href, '/object/'))]").await?;
-    browser.click("//button[contains(., '签署')]").await?;
+    browser.submit("//button[contains(., '签署')]").await?;
     browser.submit("//button[contains(., '同意并签署')]").await?;
     browser.see("已办结").await?;
 
@@ -387,7 +387,7 @@ async fn a_child_is_born_and_a_restaurant_cannot_be(browser: &Browser) -> Result
     browser.see("本次不需要").await?;
     browser.enter_for("新生儿", 0).await?;
     browser.my_case().await?;
-    browser.click("//button[contains(., '签署')]").await?;
+    browser.submit("//button[contains(., '签署')]").await?;
     browser.see("授权书").await?;
     let text = browser.body().await?;
     assert!(text.contains("出生日期") && !text.contains("随父亲落户"), "only what this case needs: {text}");
