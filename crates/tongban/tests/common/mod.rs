@@ -92,7 +92,11 @@ pub async fn check_nobody_is_on_the_ledger(data: &Path, more: Vec<(String, Vec<u
         for window in 0..hay.len().saturating_sub(6) {
             let head: [u8; 6] = hay[window..window + 6].try_into().unwrap();
             for needle in heads.get(&head).into_iter().flatten() {
-                assert!(!hay[window..].starts_with(needle), "{name} holds a canary at {window}");
+                // an account's number may stand behind the point of a metric by chance: 0.0103200012 seconds
+                let fraction = window > 1 && hay[window - 1] == b'.' && hay[window - 2].is_ascii_digit();
+                let by_chance = fraction && needle.iter().all(u8::is_ascii_digit);
+                let found = hay[window..].starts_with(needle) && !by_chance;
+                assert!(!found, "{name} holds a canary at {window}");
             }
         }
     }
