@@ -14,8 +14,8 @@ use std::{
 
 /// Packages the tests use beyond Rust and a C compiler: a browser to walk the pages, Node.js to run the page's receipt
 /// verifier, what makes networks of their own and loses packets in them, database servers, which tests start for themselves,
-/// and pip for clients that others wrote.
-const PACKAGES: [(&str, &str); 11] = [
+/// pip for clients that others wrote, and ODBC with two drivers.
+const PACKAGES: [(&str, &str); 15] = [
     ("chromium", "chromium"),
     ("chromedriver", "chromium-driver"),
     ("node", "nodejs"),
@@ -27,10 +27,14 @@ const PACKAGES: [(&str, &str); 11] = [
     ("mariadbd", "mariadb-server"),
     ("mariadb", "mariadb-client"),
     ("pip3", "python3-pip"),
+    ("/usr/include/sql.h", "unixodbc-dev"),
+    ("odbcinst", "odbcinst"),
+    ("/usr/share/psqlodbc", "odbc-postgresql"),
+    ("/usr/share/sqliteodbc", "libsqliteodbc"),
 ];
 
 /// Who may import whom, by crate; a path down the list of DESIGN.md's section 4.
-const IMPORTS: [(&str, &[&str]); 14] = [
+const IMPORTS: [(&str, &[&str]); 15] = [
     ("model", &[]),
     ("crypto", &["model"]),
     ("ledger", &["model", "crypto"]),
@@ -39,6 +43,7 @@ const IMPORTS: [(&str, &[&str]); 14] = [
     ("identity", &["model", "crypto"]),
     ("face", &["model", "crypto"]),
     ("gateway", &["model", "crypto", "proof"]),
+    ("tongban-odbc", &["gateway"]),
     ("tongban-lake", &["model", "crypto", "proof", "gateway"]),
     ("flow", &["model", "crypto", "ledger", "proof", "chain", "gateway", "identity"]),
     ("node", &["model", "crypto", "ledger", "proof", "chain", "identity", "face", "gateway", "flow"]),
@@ -51,16 +56,17 @@ const IMPORTS: [(&str, &[&str]); 14] = [
 ];
 
 /// Outside libraries that only some crates may name, by prefix.
-const CONFINED: [(&str, &[&str]); 9] = [
+const CONFINED: [(&str, &[&str]); 10] = [
     ("cedar-policy", &["ledger"]),
     ("commonware-", &["chain", "sim"]),
     ("sqlx", &["gateway", "node", "tongban"]),
-    ("axum", &["node", "tongban-lake"]),
+    ("axum", &["node", "tongban", "tongban-lake"]),
     ("askama", &["node", "tongban-lake"]),
     ("datafusion", &["tongban-lake"]),
     ("deltalake", &["tongban-lake"]),
     ("tantivy", &["tongban-lake"]),
     ("rten", &["face"]),
+    ("odbc", &["tongban-odbc"]),
 ];
 
 /// Licences a dependency may have (each alternative of an `OR`, all of an `AND`).
@@ -139,7 +145,11 @@ fn test() -> Result<()> {
     Ok(())
 }
 
+/// Whether a program is on the path; or, where it is none that one runs, whether its file or folder is there.
 fn present(program: &str) -> bool {
+    if program.starts_with('/') {
+        return Path::new(program).exists();
+    }
     let found = Command::new("sh")
         .args(["-c", &format!("PATH=$PATH:/usr/sbin:/sbin command -v {program}")])
         .stdout(Stdio::null())

@@ -17,6 +17,6 @@ pub use cell::Cell;
 pub use compile::{Problem, ROWS_MAX, SCAN_MAX};
 pub use declare::{Column, Connector, DeclareError, Element, ElementKind, Encoding, Standard, Transform};
 pub use source::{
-    Connected, Select, Source, SourceError, Sqlite, Write, Written, memory::Memory, shown, use_tls,
+    Connected, Select, Source, SourceError, Sqlite, Write, Written, memory::Memory, odbc, shown, use_tls,
 };
 pub use transform::Stored;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 mod connected;
 mod files;
 pub mod memory;
+pub mod odbc;
 mod service;
 mod sql;
 

@@ -7,6 +7,11 @@ use rand_chacha::ChaCha8Rng;
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use std::path::Path;
 
+mod forms;
+mod questions;
+
+pub use forms::{CityCommand, city};
+
 /// How many citizens the city has.
 pub const CITIZENS: usize = 10_000;
 const HOMES: usize = 4_000;
@@ -296,6 +301,7 @@ impl City {
 
 /// A value to insert.
 enum Cell {
+    Integer(i64),
     Text(String),
     Bytes(Vec<u8>),
     Null,
@@ -320,6 +326,7 @@ async fn insert(db: &mut SqliteConnection, table: &str, rows: Vec<Vec<Cell>>) ->
         let mut query = sqlx::query(AssertSqlSafe(sql));
         for cell in chunk.iter().flatten() {
             query = match cell {
+                Cell::Integer(n) => query.bind(*n),
                 Cell::Text(text) => query.bind(text.as_str()),
                 Cell::Bytes(bytes) => query.bind(bytes.as_slice()),
                 Cell::Null => query.bind(None::<String>),

@@ -4,6 +4,7 @@ use crate::say;
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 use gateway::{Connected, Connector, Gateway, GatewayError, Standard};
+use indicatif::ProgressBar;
 use model::{FieldId, What};
 use serde_json::{Value, json};
 use std::{
@@ -26,6 +27,26 @@ pub enum ConnectorCommand {
         /// TONGBAN_DATABASE, where no other user of the machine sees it.
         #[arg(long, env = "TONGBAN_DATABASE", hide_env_values = true)]
         database: String,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask every question of a file and compare the answers: what a mapping's author keeps beside it. Exits 1 where one differs.
+    ///
+    /// A line is `{"query":"registry.deed","subject":{"subject":"…","unit":"…"},"answer":{"deed_no":"…"}}`, or with `"answer":null` and the
+    /// `"reason"` (`not_found`, `ambiguous`, …). No value is printed.
+    ///
+    /// Example: tongban connector test elements.yaml connector.yaml --database department.db --expected expected.jsonl
+    Test {
+        /// The standard and the connector file.
+        #[arg(num_args = 2, required = true)]
+        files: Vec<PathBuf>,
+        /// See `connector check`.
+        #[arg(long, env = "TONGBAN_DATABASE", hide_env_values = true)]
+        database: String,
+        /// The file of questions and answers, one JSON object a line.
+        #[arg(long)]
+        expected: PathBuf,
         /// Print one JSON document.
         #[arg(long)]
         json: bool,
@@ -62,7 +83,7 @@ pub enum ConnectorCommand {
 impl ConnectorCommand {
     /// Whether it prints one JSON document.
     pub fn json(&self) -> bool {
-        let (Self::Check { json, .. } | Self::Try { json, .. }) = self;
+        let (Self::Check { json, .. } | Self::Test { json, .. } | Self::Try { json, .. }) = self;
         *json
     }
 }
@@ -71,9 +92,14 @@ impl ConnectorCommand {
 pub async fn connector(command: ConnectorCommand) -> Result<Option<String>> {
     match command {
         ConnectorCommand::Check { files, database, json } => check(&files, &database, json).await,
+        ConnectorCommand::Test { files, database, expected, json } => {
+            let (connector, gateway) = open(&files, &database).await?;
+            test(&connector, &gateway, &expected, json).await
+        }
         ConnectorCommand::Try { files, database, query, subject, unmasked, json } => {
             let (connector, gateway) = open(&files, &database).await?;
-            attempt(&connector, &gateway, &query, &subject, unmasked, json).await
+            let subject = serde_json::from_str(&subject).context("--subject is no JSON")?;
+            attempt(&connector, &gateway, &query, subject, unmasked, json).await
         }
     }
 }
@@ -110,7 +136,7 @@ async fn check(files: &[PathBuf], database: &str, json: bool) -> Result<Option<S
 fn question(
     connector: &Connector,
     query: &str,
-    subject: &str,
+    given: Value,
 ) -> Result<(model::ResourceId, What, String, BTreeMap<FieldId, String>)> {
     let fields = connector.queries.iter().find(|q| q.resource.as_str() == query).map(|q| {
         let fields = What::Fields(q.fields.keys().cloned().collect());
@@ -124,14 +150,13 @@ fn question(
             queries.chain(connector.predicates.iter().map(|p| format!("{}.{}", p.resource, p.id))).collect();
         bail!("the connector declares no `{query}`; it declares {}", known.join(", "));
     };
-    let given: Value = serde_json::from_str(subject).context("--subject is no JSON")?;
     let Value::Object(mut given) = given else {
-        bail!("--subject is a JSON object, for example {{\"{column}\":\"…\"}}")
+        bail!("the subject is a JSON object, for example {{\"{column}\":\"…\"}}")
     };
     let text = |value: Value| match value {
         Value::String(text) => Ok(text),
         Value::Number(n) => Ok(n.to_string()),
-        _ => bail!("values in --subject are texts"),
+        _ => bail!("what is given of the subject are texts"),
     };
     let about = given.remove("subject").or_else(|| given.remove(column.as_str()));
     // named by what it is, where there is nothing else
@@ -141,9 +166,72 @@ fn question(
         }
         about => about,
     };
-    let about = text(about.with_context(|| format!("--subject names no `{column}` and no `subject`"))?)?;
+    let about = text(about.with_context(|| format!("the subject names no `{column}` and no `subject`"))?)?;
     let parameters = given.into_iter().map(|(name, value)| Ok((name.parse()?, text(value)?)));
     Ok((resource, what, about, parameters.collect::<Result<_>>()?))
+}
+
+/// A question and its answer, as a line of the file has them.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expected {
+    query: String,
+    subject: Value,
+    answer: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+async fn test(
+    connector: &Connector,
+    gateway: &Gateway<Connected>,
+    file: &Path,
+    json: bool,
+) -> Result<Option<String>> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    let lines: Vec<_> = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).collect();
+    let bar = if json { ProgressBar::hidden() } else { ProgressBar::new(lines.len() as u64) };
+    let mut wrong = Vec::new();
+    for (i, line) in &lines {
+        let at = || format!("{}:{}", file.display(), i + 1);
+        // the parser's own message may quote a value
+        let expected = serde_json::from_str::<Expected>(line);
+        let expected = expected.map_err(|e| {
+            anyhow::anyhow!("{}: no question and answer (column {}); see --help", at(), e.column())
+        })?;
+        let asked = question(connector, &expected.query, expected.subject).with_context(at)?;
+        let (resource, what, about, parameters) = asked;
+        let differs = match (gateway.answer(&resource, &what, &about, &parameters).await, expected.answer) {
+            (Ok(found), Some(mut wanted)) => {
+                let other =
+                    found.iter().filter(|(id, value)| wanted.remove(id.as_str()).as_ref() != Some(value));
+                let mut fields: Vec<String> = other.map(|(id, _)| id.to_string()).collect();
+                fields.extend(wanted.into_keys());
+                fields
+            }
+            (Ok(_), None) => vec!["an answer where none was expected".into()],
+            (Err(e), None) if expected.reason.is_none() || expected.reason.as_deref() == e.code() => vec![],
+            (Err(e), _) => vec![e.to_string()],
+        };
+        bar.inc(1);
+        if !differs.is_empty() {
+            if !json {
+                bar.suspend(|| say!("{} {}: {}", at(), expected.query, differs.join(", ")));
+            }
+            wrong.push(json!({ "line": i + 1, "query": expected.query, "differs": differs }));
+        }
+    }
+    bar.finish_and_clear();
+    let (asked, n) = (lines.len(), wrong.len());
+    if json {
+        say!("{}", json!({ "asked": asked, "right": asked - n, "wrong": wrong }));
+    } else {
+        say!("{} of {asked} answers are as expected", asked - n);
+    }
+    if asked == 0 {
+        return Ok(Some(format!("{} asks nothing", file.display())));
+    }
+    Ok((n > 0).then(|| format!("{n} answer(s) are other than expected")))
 }
 
 fn masked(value: &str, unmasked: bool) -> Value {
@@ -162,7 +250,7 @@ async fn attempt(
     connector: &Connector,
     gateway: &Gateway<Connected>,
     query: &str,
-    subject: &str,
+    subject: Value,
     unmasked: bool,
     json: bool,
 ) -> Result<Option<String>> {

@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 use std::{path::PathBuf, process::ExitCode};
 use tongban::{
-    archive, audit, backup, bench, bench_case, bench_catalogue, bench_gateway, catalogue, connector, demo,
-    doctor, face, govern, matter, policy, project, say, setup, sharing, subscription, terminal,
+    archive, audit, backup, bench, bench_case, bench_catalogue, bench_gateway, catalogue, city, connector,
+    demo, doctor, face, govern, matter, policy, project, say, setup, sharing, subscription, terminal,
 };
 
 /// Departments share a citizen's data one transaction at a time, under consent, with proof.
@@ -214,6 +214,11 @@ enum Command {
     Connector {
         #[command(subcommand)]
         command: connector::ConnectorCommand,
+    },
+    /// The demo's invented city in the forms departments keep their data in, to try connecting with.
+    City {
+        #[command(subcommand)]
+        command: city::CityCommand,
     },
     /// Measure real components.
     Bench {
@@ -451,6 +456,7 @@ fn main() -> ExitCode {
         Command::Objection { command } => command.json(),
         Command::Matter { command } => command.json(),
         Command::Connector { command } => command.json(),
+        Command::City { command } => command.json(),
         Command::Face { command } => command.json(),
         Command::Terminal { command } => command.json(),
         Command::Policy { command } => command.json(),
@@ -545,6 +551,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Subscription { command } => subscription::subscription(command).await,
         Command::Face { command } => tokio::task::spawn_blocking(move || face::run(command)).await?,
         Command::Connector { command } => unless(connector::connector(command).await?),
+        Command::City { command } => city::city(command).await,
         Command::Bench { command: BenchCommand::Ledger(options) } => bench::ledger(options).await,
         Command::Bench { command: BenchCommand::Case(options) } => bench_case::case(options).await,
         Command::Bench { command: BenchCommand::Call(options) } => bench_case::call(options).await,

@@ -87,10 +87,16 @@ pub fn matter(name: &str) -> Result<Matter> {
     Ok(Matter { package, scenarios })
 }
 
-/// The departments that these matters take: those that vote, and those a matter names.
-pub fn departments(matters: &[Matter]) -> Result<Vec<Department>> {
+/// All departments of the demo.
+pub fn all_departments() -> Result<Vec<Department>> {
     let all = text::<Files>("consortium.yaml").context("the demo's consortium is missing")?;
     let all: Consortium = serde_saphyr::from_str(&all).context("demo/consortium.yaml")?;
+    Ok(all.departments)
+}
+
+/// The departments that these matters take: those that vote, and those a matter names.
+pub fn departments(matters: &[Matter]) -> Result<Vec<Department>> {
+    let all = all_departments()?;
     let named: BTreeSet<&DepartmentId> = matters
         .iter()
         .flat_map(|m| {
@@ -98,10 +104,10 @@ pub fn departments(matters: &[Matter]) -> Result<Vec<Department>> {
             steps.chain([&m.package.handler])
         })
         .collect();
-    if let Some(unknown) = named.iter().find(|id| !all.departments.iter().any(|d| d.id == ***id)) {
+    if let Some(unknown) = named.iter().find(|id| !all.iter().any(|d| d.id == ***id)) {
         bail!("a matter names {unknown}, which demo/consortium.yaml does not");
     }
-    Ok(all.departments.into_iter().filter(|d| d.validator || named.contains(&d.id)).collect())
+    Ok(all.into_iter().filter(|d| d.validator || named.contains(&d.id)).collect())
 }
 
 /// A department's connector file.

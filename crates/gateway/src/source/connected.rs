@@ -3,6 +3,7 @@
 use super::{
     Select, Source, SourceError, Write, Written,
     files::Files,
+    odbc::{self, Odbc},
     service::Service,
     sql::{MySql, Postgres, Sqlite},
 };
@@ -28,10 +29,15 @@ pub enum Connected {
     Files(Box<Files>),
     /// `http://…` or `https://…`.
     Service(Box<Service>),
+    /// `odbc:` and a connection string (`odbc:DSN=registry;UID=tongban;PWD=…`).
+    Odbc(Box<Odbc>),
 }
 
 /// An address without what must not be shown: a password.
 pub fn shown(address: &str) -> String {
+    if let Some(connection) = address.strip_prefix("odbc:") {
+        return format!("odbc:{}", odbc::shown(connection));
+    }
     match (address.find("://"), address.rfind('@')) {
         (Some(scheme), Some(at)) if scheme < at => {
             let account = &address[scheme + 3..at];
@@ -63,6 +69,7 @@ impl Connected {
                 let files = Files::open(&base.join(rest), &connector.files, indexed, !read_only).await?;
                 Self::Files(Box::new(files))
             }
+            "odbc" => Self::Odbc(Box::new(Odbc::open(rest, read_only).await?)),
             "sqlite" | "" => {
                 let path = base.join(rest.strip_prefix("//").unwrap_or(rest));
                 Self::Sqlite(match read_only {
@@ -72,7 +79,7 @@ impl Connected {
             }
             _ => {
                 return Err(SourceError::Failed(format!(
-                    "`{scheme}` is no kind of source: there are sqlite, postgres, mysql, files, http and https"
+                    "`{scheme}` is no kind of source: there are sqlite, postgres, mysql, odbc, files, http and https"
                 )));
             }
         })
@@ -110,6 +117,7 @@ macro_rules! each {
             Connected::MySql($source) => $work,
             Connected::Files($source) => $work,
             Connected::Service($source) => $work,
+            Connected::Odbc($source) => $work,
         }
     };
 }

@@ -38,10 +38,12 @@ const READERS: u32 = 32;
 
 /// What differs between the databases.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Dialect {
+pub(super) enum Dialect {
     Sqlite,
     Postgres,
     MySql,
+    /// What every SQL database with quoted identifiers and `?` understands; its driver casts and counts rows.
+    Odbc,
 }
 
 /// The types of a table's columns, as the database names them.
@@ -54,14 +56,14 @@ fn name_of(text: &str) -> Alias {
 impl Dialect {
     fn text(self) -> &'static str {
         match self {
-            Self::Sqlite | Self::Postgres => "TEXT",
+            Self::Sqlite | Self::Postgres | Self::Odbc => "TEXT",
             Self::MySql => "CHAR",
         }
     }
 
     fn bytes(self) -> &'static str {
         match self {
-            Self::Sqlite => "BLOB",
+            Self::Sqlite | Self::Odbc => "BLOB",
             Self::Postgres => "BYTEA",
             Self::MySql => "BINARY",
         }
@@ -69,7 +71,7 @@ impl Dialect {
 
     fn build(self, statement: &impl QueryStatementWriter) -> String {
         match self {
-            Self::Sqlite => statement.build(SqliteQueryBuilder).0,
+            Self::Sqlite | Self::Odbc => statement.build(SqliteQueryBuilder).0,
             Self::Postgres => statement.build(PostgresQueryBuilder).0,
             Self::MySql => statement.build(MysqlQueryBuilder).0,
         }
@@ -77,6 +79,9 @@ impl Dialect {
 
     /// A column as text or bytes, cut off where it is too long.
     fn cell(self, column: &str, bytes: bool) -> Expr {
+        if self == Self::Odbc {
+            return Expr::col(name_of(column));
+        }
         let kind = if bytes { self.bytes() } else { self.text() };
         let cast = Expr::col(name_of(column)).cast_as(Alias::new(kind));
         let end = Expr::cust((VALUE_BYTES_MAX + 1).to_string());
@@ -91,7 +96,12 @@ impl Dialect {
         }
     }
 
-    fn select(self, select: &Select, binds: &[Stored], types: &BTreeMap<String, String>) -> String {
+    pub(super) fn select(
+        self,
+        select: &Select,
+        binds: &[Stored],
+        types: &BTreeMap<String, String>,
+    ) -> String {
         let mut query = Query::select();
         query.from(table_of(&select.table));
         for (column, bytes) in &select.columns {
@@ -102,18 +112,30 @@ impl Dialect {
             let values = binds.by_ref().take(*forms).map(|value| self.placeholder(column, value, types));
             query.and_where(Expr::col(name_of(column)).is_in(values.collect::<Vec<_>>()));
         }
-        query.limit(select.limit);
+        if self != Self::Odbc {
+            query.limit(select.limit);
+        }
         self.build(&query)
     }
 
-    fn distinct(self, table: &str, column: &str, bytes: bool, limit: u64) -> String {
+    /// Reads no row of a table, for the sake of its columns.
+    pub(super) fn describe(table: &str) -> String {
+        let mut query = Query::select();
+        query.from(table_of(table)).expr(Expr::cust("*")).and_where(Expr::cust("1 = 0"));
+        Self::Odbc.build(&query)
+    }
+
+    pub(super) fn distinct(self, table: &str, column: &str, bytes: bool, limit: u64) -> String {
         let mut query = Query::select();
         query.distinct().from(table_of(table)).expr(self.cell(column, bytes));
-        query.and_where(Expr::col(name_of(column)).is_not_null()).limit(limit);
+        query.and_where(Expr::col(name_of(column)).is_not_null());
+        if self != Self::Odbc {
+            query.limit(limit);
+        }
         self.build(&query)
     }
 
-    fn write(self, write: &Write, types: &BTreeMap<String, String>) -> String {
+    pub(super) fn write(self, write: &Write, types: &BTreeMap<String, String>) -> String {
         let value = |(column, value): &(String, Stored)| self.placeholder(column, value, types);
         if write.insert {
             let mut insert = Query::insert();
@@ -149,7 +171,7 @@ impl Dialect {
 
     fn enter(self) -> String {
         match self {
-            Self::Sqlite => format!("INSERT OR IGNORE INTO {JOURNAL} VALUES (?, ?)"),
+            Self::Sqlite | Self::Odbc => format!("INSERT OR IGNORE INTO {JOURNAL} VALUES (?, ?)"),
             Self::Postgres => format!("INSERT INTO {JOURNAL} VALUES ($1, $2) ON CONFLICT DO NOTHING"),
             Self::MySql => format!("INSERT IGNORE INTO {JOURNAL} VALUES (?, ?)"),
         }

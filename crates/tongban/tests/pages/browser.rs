@@ -160,7 +160,7 @@ impl Browser {
             self.see("请先选择身份").await?;
         }
         let section = format!("//section[h2[contains(., '{matter}')]]");
-        self.click(&format!("{section}//li[{}]//button", position + 1)).await?;
+        self.submit(&format!("{section}//li[{}]//button", position + 1)).await?;
         // the next navigation must not overtake this one
         self.see("下列内容已为您填好").await
     }

@@ -163,8 +163,8 @@ async fn a_house_is_transferred_on_the_pages() -> Result<()> {
 
     // the clerk's window shows the case, and a stranger's session shows nothing
     browser.go("/?lang=zh-CN").await?;
-    browser.click("//form[@action='/leave']/button").await?;
-    browser.click("//form[input[@value='clerk']]//button").await?;
+    browser.submit("//form[@action='/leave']/button").await?;
+    browser.submit("//form[input[@value='clerk']]//button").await?;
     browser.see("已办结").await?;
     browser.enter_as_stranger().await?;
     a_clerk_needs_no_mouse(&browser, &data).await?;
@@ -203,8 +203,8 @@ async fn a_clerk_needs_no_mouse(browser: &Browser, data: &Path) -> Result<()> {
     let (seller_name, buyer_name) = (name(&seller).await?, name(&buyer).await?);
 
     browser.go("/?lang=zh-CN").await?;
-    browser.click("//form[@action='/leave']/button").await?;
-    browser.click("//form[input[@value='clerk']]//button").await?;
+    browser.submit("//form[@action='/leave']/button").await?;
+    browser.submit("//form[input[@value='clerk']]//button").await?;
     let mut pressed = 0;
     let mut press = async |keys: &[char]| -> Result<()> {
         pressed += keys.len();
@@ -311,7 +311,7 @@ async fn every_page_is_for_everybody(browser: &Browser, face: &str) -> Result<()
     browser.go("/desk?lang=en").await?;
     let closed = href("//tr[.//span[contains(@class, 'closed')]]//a[contains(@href, '/case/')]").await?;
     sweep.look(browser, "case-closed-clerk", &closed).await?;
-    browser.click("//form[@action='/leave']/button").await?;
+    browser.submit("//form[@action='/leave']/button").await?;
     // nobody in particular
     browser.go("/explorer?lang=en").await?;
     let record = href("//td/a[contains(@href, '/explorer/record/')]").await?;
