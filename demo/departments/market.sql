@@ -4,5 +4,7 @@ CREATE INDEX qydj_2 ON qydj (fddbr_zjh);
 CREATE TABLE dxqy (qymc TEXT, zrr_zjh TEXT, dx_rq TEXT);
 CREATE INDEX dxqy_1 ON dxqy (zrr_zjh);
 CREATE VIEW v_rzxz AS SELECT zrr_zjh FROM dxqy WHERE dx_rq > date('now', '-3 years');
+CREATE TABLE qymc_bl (blh TEXT PRIMARY KEY, qymc TEXT, zt TEXT);
+CREATE UNIQUE INDEX qymc_bl_1 ON qymc_bl (qymc) WHERE zt = '保留';
 CREATE TABLE spjyxk (xkzbh TEXT PRIMARY KEY, tyshxydm TEXT, bdcdyh TEXT, zws TEXT, zt TEXT);
 CREATE UNIQUE INDEX spjyxk_1 ON spjyxk (bdcdyh) WHERE zt = '有效';

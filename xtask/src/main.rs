@@ -335,7 +335,8 @@ const GENERATED: [(&str, &str, &[&str]); 9] = [
 fn generated(write: bool) -> Result<()> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     if write {
-        cargo(&["build", "--release", "--workspace", "--locked"])?;
+        // the same build as the tests use
+        cargo(&["build", "--release", "--workspace", "--all-targets", "--locked"])?;
     }
     for (file, program, arguments) in GENERATED {
         let program = target.join("release").join(program);

@@ -98,6 +98,10 @@ pub struct Case {
     pub commitments: Vec<(StepId, Commitment)>,
     /// Rules an officer let the case pass: step and result.
     pub passed_over: BTreeSet<(StepId, String)>,
+    /// The step at which an officer refused it.
+    pub refused_at: Option<StepId>,
+    /// Why it rested when they did.
+    rested: Option<String>,
 }
 
 /// Where a case rests or how it ended.
@@ -156,6 +160,8 @@ pub enum Due {
 
 /// Why a case rests whose rule or condition cannot be evaluated.
 pub const RULE_FAILED: &str = "rule_failed";
+/// Why a case was refused whose officer did so where no rule says it.
+pub const REFUSED_BY_OFFICER: &str = "refused_by_officer";
 /// What the reason of an officer's decision to let a case pass a rule begins with; the rule's result follows.
 pub const PASSED_OVER: &str = "passed_over_";
 /// Why a case rests whose department stayed silent past its deadline.
@@ -189,6 +195,8 @@ impl Case {
             values: BTreeMap::new(),
             commitments: Vec::new(),
             passed_over: BTreeSet::new(),
+            refused_at: None,
+            rested: None,
         }
     }
 
@@ -198,6 +206,7 @@ impl Case {
         let past_pivot = matches!(self.state(&package.pivot().id), StepState::Done(_));
         for step in &package.steps {
             let state = match self.state(&step.id) {
+                StepState::NotStarted if step.undoes.is_some() => StepState::Skipped,
                 StepState::NotStarted => match self.skips(step, &all, package) {
                     Ok(true) => StepState::Skipped,
                     // what can no longer stop the case does not hold it up for ever: that part is handed to a person
@@ -412,6 +421,11 @@ impl Case {
                     self.passed_over.insert((c.step.clone(), result.to_owned()));
                     return;
                 }
+                // it no longer rests with them: what was done is undone, and then it is settled
+                if c.adverse && reason == REFUSED_BY_OFFICER {
+                    self.refused_at = Some(c.step.clone());
+                    self.rested = self.settled.take().map(|s| s.reason);
+                }
                 // an officer may decide where a call or action rests; that changes nothing about it
                 if package.step(&c.step).is_some_and(|s| s.kind == StepKind::Decide) {
                     self.end(&c.step, state, now);
@@ -422,7 +436,7 @@ impl Case {
                     self.counted = Some((event.id, granted as usize));
                 }
                 let (outcome, step) = (c.outcome, c.step.clone());
-                let before = self.settled.take().map(|s| s.reason);
+                let before = self.settled.take().map(|s| s.reason).or(self.rested.take());
                 self.settled = Some(Settled { outcome, step, reason: reason.to_owned(), at_ms: now, before });
             }
             Body::CountCase(_) => {
@@ -521,14 +535,14 @@ impl Case {
         let pivot_begun = self.state(&pivot.id) != StepState::NotStarted;
         if !pivot_begun && let Some((role, _)) = self.consents.iter().find(|(_, c)| c.2.is_some()) {
             let step = party_steps(package, StepKind::Sign, role).first().cloned();
-            return vec![self.settle(
-                CaseOutcome::Withdrawn,
-                step.unwrap_or(pivot.id.clone()),
-                "consent_withdrawn",
-            )];
+            let step = step.unwrap_or(pivot.id.clone());
+            return self.back(package, CaseOutcome::Withdrawn, step, "consent_withdrawn", now_ms);
+        }
+        if !pivot_begun && let Some(step) = &self.refused_at {
+            return self.back(package, CaseOutcome::Refused, step.clone(), REFUSED_BY_OFFICER, now_ms);
         }
         if let Some(settled) = &self.settled {
-            return self.due_at_rest(settled, now_ms);
+            return self.due_at_rest(package, settled, now_ms);
         }
         if !pivot_begun && let Some(step) = self.outdated() {
             return vec![self.settle(CaseOutcome::NeedsHuman, step.clone(), DATA_CHANGED)];
@@ -539,9 +553,12 @@ impl Case {
         }
         for step in &package.steps {
             if let StepState::Failed(_, code) = self.state(&step.id)
-                && let Some(due) = self.after_failure(step, &code, pivot)
+                && let Some((outcome, step, reason)) = self.after_failure(step, &code, pivot)
             {
-                return vec![due];
+                return match outcome {
+                    CaseOutcome::Refused => self.back(package, outcome, step, &reason, now_ms),
+                    _ => vec![Due::Settle(outcome, step, reason)],
+                };
             }
         }
         let standing = self.standing(package);
@@ -571,7 +588,7 @@ impl Case {
     }
 
     /// Whether all that a step uses of what actions returned has come here.
-    fn has_results(&self, step: &Step, package: &Package) -> bool {
+    pub(crate) fn has_results(&self, step: &Step, package: &Package) -> bool {
         let mut groups = step.parameters.values().chain(&step.subject).flat_map(|r| alternatives(r));
         groups.all(|(group, _)| !self.lacks_result(group, package))
     }
@@ -599,19 +616,20 @@ impl Case {
     }
 
     /// A case that rests goes on by itself when a late report comes, and ends when its applicant never comes back.
-    fn due_at_rest(&self, settled: &Settled, now_ms: u64) -> Vec<Due> {
+    fn due_at_rest(&self, package: &Package, settled: &Settled, now_ms: u64) -> Vec<Due> {
         let waited = settled.outcome == CaseOutcome::NeedsHuman && settled.reason == NO_ANSWER;
         if waited && !matches!(self.state(&settled.step), StepState::Waiting(_)) {
             return vec![Due::Resume(settled.step.clone())];
         }
         if settled.outcome == CaseOutcome::Parked && now_ms > settled.at_ms + PARKED_FOR_MS {
-            return vec![self.settle(CaseOutcome::Withdrawn, settled.step.clone(), "not_resumed_in_time")];
+            let step = settled.step.clone();
+            return self.back(package, CaseOutcome::Withdrawn, step, "not_resumed_in_time", now_ms);
         }
         Vec::new()
     }
 
     /// Whether a department let the deadline of a step pass without an answer or report.
-    fn is_overdue(&self, step: &StepId, now_ms: u64) -> bool {
+    pub(crate) fn is_overdue(&self, step: &StepId, now_ms: u64) -> bool {
         if !matches!(self.state(step), StepState::Waiting(_)) {
             return false;
         }
@@ -629,20 +647,21 @@ impl Case {
     }
 
     /// What a failed step means for the case: before and at the pivot it settles it; after, only that step is handed on.
-    fn after_failure(&self, step: &Step, code: &str, pivot: &Step) -> Option<Due> {
+    fn after_failure(&self, step: &Step, code: &str, pivot: &Step) -> Option<(CaseOutcome, StepId, String)> {
+        let settled = |outcome| Some((outcome, step.id.clone(), code.to_owned()));
         match step.kind {
             StepKind::Decide => {
                 let rule = step.rules.iter().find(|r| r.result.as_str() == code);
                 // an officer's word that was not settled, or a reason that was erased: a person looks again
                 let outcome = rule.map_or(CaseOutcome::NeedsHuman, |r| r.outcome);
-                Some(self.settle(outcome, step.id.clone(), code))
+                settled(outcome)
             }
-            StepKind::Act if step.id != pivot.id => None,
-            _ => Some(self.settle(CaseOutcome::NeedsHuman, step.id.clone(), code)),
+            StepKind::Act if matches!(self.state(&pivot.id), StepState::Done(_)) => None,
+            _ => settled(CaseOutcome::NeedsHuman),
         }
     }
 
-    fn settle(&self, outcome: CaseOutcome, step: StepId, reason: &str) -> Due {
+    pub(crate) fn settle(&self, outcome: CaseOutcome, step: StepId, reason: &str) -> Due {
         Due::Settle(outcome, step, reason.to_owned())
     }
 
@@ -789,4 +808,4 @@ fn party_steps(package: &Package, kind: StepKind, role: &RoleId) -> Vec<StepId> 
 
 #[cfg(test)]
 #[path = "case_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -35,15 +35,15 @@ steps:
   - { id: gas, kind: act, after: [transfer], performer: gas, operation: change, title: { zh: 用气, en: Gas } }
 "#;
 
-fn name<T: std::str::FromStr<Err = IdError>>(text: &str) -> T {
+pub(crate) fn name<T: std::str::FromStr<Err = IdError>>(text: &str) -> T {
     text.parse().unwrap()
 }
 
 /// A case with its package, at a time.
-struct World {
-    package: Package,
-    case: Case,
-    now: u64,
+pub(crate) struct World {
+    pub(crate) package: Package,
+    pub(crate) case: Case,
+    pub(crate) now: u64,
     next: u8,
 }
 
@@ -53,7 +53,7 @@ impl World {
     }
 
     /// A case of a package with one party, who is identified.
-    fn of(package: Package, role: &str) -> Self {
+    pub(crate) fn of(package: Package, role: &str) -> Self {
         let party = Party { role: name(role), pseudonym: Pseudonym([1; 32]), subject: Commitment([2; 32]) };
         let open =
             OpenCase { matter: package.id.clone(), version: 1, tag: Digest([0; 32]), parties: vec![party] };
@@ -79,7 +79,7 @@ impl World {
         crate::simulate::event(id.into(), time_ms, body)
     }
 
-    fn apply(&mut self, body: Body, reason: &str) -> CommandId {
+    pub(crate) fn apply(&mut self, body: Body, reason: &str) -> CommandId {
         self.next += 1;
         self.now += 1_000;
         let event = Self::event(self.next, self.now, body);
@@ -87,11 +87,11 @@ impl World {
         event.id
     }
 
-    fn due(&self) -> Vec<Due> {
+    pub(crate) fn due(&self) -> Vec<Due> {
         self.case.due(&self.package, self.now)
     }
 
-    fn ask(&mut self, attempt: u32) {
+    pub(crate) fn ask(&mut self, attempt: u32) {
         let id = self.apply(
             Body::Ask(Ask {
                 case: self.case.id,
@@ -107,7 +107,7 @@ impl World {
         assert_eq!(self.case.calls[&name("bills")].id, CallId(id.0));
     }
 
-    fn answered(&mut self, settled: &str) {
+    pub(crate) fn answered(&mut self, settled: &str) {
         let call = self.case.calls[&name("bills")].id;
         let reply = Reply::Data { commitments: vec![], payload: Digest([0; 32]), as_of_ms: 0 };
         self.apply(Body::Answer(Answer { call, reply }), "");
@@ -115,7 +115,7 @@ impl World {
         self.case.opened_here(&name("bills"), values, vec![Commitment([9; 32])], self.now);
     }
 
-    fn decide(&mut self, passed: bool, reason: &str) {
+    pub(crate) fn decide(&mut self, passed: bool, reason: &str) {
         let decide = Decide {
             case: self.case.id,
             step: name("review"),
@@ -129,7 +129,7 @@ impl World {
         self.apply(Body::Decide(decide), reason);
     }
 
-    fn settle(&mut self, due: &Due) {
+    pub(crate) fn settle(&mut self, due: &Due) {
         let Due::Settle(outcome, step, reason) = due else { panic!("{due:?} settles nothing") };
         let settle = SettleCase {
             case: self.case.id,
@@ -140,7 +140,7 @@ impl World {
         self.apply(Body::SettleCase(settle), reason);
     }
 
-    fn act(&mut self, step: &str, failure: Option<&str>) {
+    pub(crate) fn act(&mut self, step: &str, failure: Option<&str>) {
         let request = RequestAction {
             case: self.case.id,
             step: name(step),
@@ -154,7 +154,7 @@ impl World {
         }
     }
 
-    fn report(&mut self, action: ActionId, failure: Option<&str>) {
+    pub(crate) fn report(&mut self, action: ActionId, failure: Option<&str>) {
         let report = ReportAction { action, failure: failure.map(name), result: Commitment([0; 32]) };
         self.apply(Body::ReportAction(report), "");
     }
@@ -169,7 +169,7 @@ impl World {
     }
 }
 
-fn settles(outcome: CaseOutcome, step: &str, reason: &str) -> Vec<Due> {
+pub(crate) fn settles(outcome: CaseOutcome, step: &str, reason: &str) -> Vec<Due> {
     vec![Due::Settle(outcome, name(step), reason.to_owned())]
 }
 

@@ -20,7 +20,8 @@ pub fn svg(
     name: &dyn Fn(&DepartmentId) -> String,
 ) -> String {
     let taken = |s: &Step| states.get(&s.id).is_some_and(|state| *state != "skipped");
-    let drawn = |s: &&Step| s.of.as_ref().is_none_or(|of| *of == s.id) || taken(s);
+    let whole = |s: &Step| s.undoes.is_none() && s.of.as_ref().is_none_or(|of| *of == s.id);
+    let drawn = |s: &&Step| whole(s) || taken(s);
     let steps: Vec<_> = package.steps.iter().filter(drawn).collect();
     let mut ranks: BTreeMap<&StepId, usize> = BTreeMap::new();
     let mut columns: Vec<Vec<&Step>> = Vec::new();

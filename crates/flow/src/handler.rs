@@ -1,7 +1,7 @@
 //! The handler's part that somebody asks for: cases are opened, signed, confirmed, resumed and refused.
 
 use crate::{
-    case::PASSED_OVER,
+    case::{PASSED_OVER, REFUSED_BY_OFFICER},
     package::Package,
     run::{Flow, FlowError},
     view::local_minute,
@@ -410,21 +410,37 @@ impl<S: Source> Flow<S> {
             .put(&format!("case/{id}/officer/{}", opening.commitment(self.suite())), &encode(&opening))
             .await?;
         self.vault.put(&format!("case/{id}/note"), reason.as_bytes()).await?;
-        const RESULT: &str = "refused_by_officer";
         let decide = Decide {
             case: id,
             step: step.clone(),
             rule: crypto::hash(self.suite(), "tongban/rule/1", &[b"an officer's own decision"]),
             inputs,
             passed: false,
-            reason: self.committed(id, RESULT).await?,
+            reason: self.committed(id, REFUSED_BY_OFFICER).await?,
             adverse: true,
             confirmed_by: Some(opening.commitment(self.suite())),
         };
-        self.accepted(Body::Decide(decide)).await?;
-        let reason = self.committed(id, RESULT).await?;
-        let settle = SettleCase { case: id, outcome: CaseOutcome::Refused, step, reason };
-        self.accepted(Body::SettleCase(settle)).await.map(drop)
+        let decided = self.accepted(Body::Decide(decide)).await?;
+        // settled as every refusal is, after what was done is undone
+        self.caught_up(decided.height).await;
+        self.work_as_handler();
+        Ok(())
+    }
+
+    /// Waits until a case is over; at once where something has to be undone first, which may take a department days.
+    pub async fn over_soon(&self, id: CaseId) {
+        loop {
+            let seen = self.changes.get();
+            let waits = {
+                let state = self.lock();
+                let case = state.cases.get(&id).filter(|c| !c.is_over());
+                let package = case.and_then(|c| self.packages.get(&c.matter));
+                case.zip(package).is_some_and(|(c, package)| !c.holds_anything(&package))
+            };
+            if !waits || !self.changes.reached(seen + 1).await {
+                return;
+            }
+        }
     }
 
     /// An officer who looked into why a case rests lets it pass the rule it rests on, where the package allows that; the other rules

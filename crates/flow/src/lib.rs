@@ -22,10 +22,11 @@ mod statement;
 mod steps;
 mod subscriptions;
 mod terminals;
+mod undo;
 mod vault;
 mod view;
 
-pub use catalogue::Catalogue;
+pub use catalogue::{Catalogue, Listed};
 pub use handler::{CaseError, NewCase, Person};
 pub use letter::check_letter_bytes;
 pub use lint::lint;

@@ -1,6 +1,6 @@
 //! What is wrong with a matter package, for its designer: `tongban matter check`. What is an error here is refused everywhere.
 
-use crate::case::{DATA_CHANGED, NO_ANSWER, PASSED_OVER, RULE_FAILED};
+use crate::case::{DATA_CHANGED, NO_ANSWER, PASSED_OVER, REFUSED_BY_OFFICER, RULE_FAILED};
 use crate::package::{Basis, Package, REPEAT_MAX, Rule, Step, StepKind, alternatives};
 use gateway::{Connector, ElementKind, Standard};
 use model::*;
@@ -39,6 +39,8 @@ pub struct Declared {
     resources: BTreeMap<ResourceId, Resource>,
     /// The parameters an operation takes, and what it returns.
     operations: BTreeMap<(DepartmentId, OperationId), (Vec<FieldId>, Vec<FieldId>)>,
+    /// What undoes an operation.
+    compensations: BTreeMap<(DepartmentId, OperationId), OperationId>,
 }
 
 impl Declared {
@@ -52,6 +54,11 @@ impl Declared {
                 ((connector.department.clone(), a.id.clone()), (a.parameters.clone(), a.result.clone()))
             });
             declared.operations.extend(actions);
+            let undone = |a: &gateway::Action| {
+                let operation = (connector.department.clone(), a.id.clone());
+                Some((operation, a.compensation.clone()?))
+            };
+            declared.compensations.extend(connector.actions.iter().filter_map(undone));
         }
         declared
     }
@@ -64,7 +71,7 @@ const OWN_RESULTS: [&str; 9] = [
     "handed_to_a_person",
     "consent_withdrawn",
     "not_resumed_in_time",
-    "refused_by_officer",
+    REFUSED_BY_OFFICER,
     NO_ANSWER,
     RULE_FAILED,
     DATA_CHANGED,
@@ -541,15 +548,37 @@ impl<'a> Lint<'a> {
     fn saga(&mut self, step: &Step) {
         let Some(pivot) = self.package.steps.iter().find(|s| s.pivot) else { return };
         let (at, after) = (step.id.as_str(), self.comes_before(&pivot.id, &step.id));
-        if step.kind == StepKind::Act && !after && !step.pivot {
-            self.error(
+        let before = step.kind == StepKind::Act && !after && !step.pivot;
+        match &step.undo {
+            None if before => self.error(
                 at,
                 "missing_compensation",
                 format!(
-                    "step {at} writes before the pivot {} and nothing undoes it; let it come after",
+                    "step {at} writes before the pivot {} and nothing undoes it; declare `undo`, or let it come after",
                     pivot.id
                 ),
-            );
+            ),
+            Some(_) if !before => self.error(
+                at,
+                "undoes_pivot",
+                format!("step {at}: only an act before the pivot {} is undone", pivot.id),
+            ),
+            Some(undo) => {
+                self.said(at, &format!("the title of what undoes step {at}"), &undo.title);
+                for (name, from) in &undo.parameters {
+                    let what = format!("step {at}: parameter {name} of its `undo`");
+                    // what the act itself returned is known by then
+                    let own = |(group, _): (&str, &str)| group == at;
+                    let step = if alternatives(from).any(own) { None } else { Some(step) };
+                    self.reference(at, &what, from, step);
+                }
+                let taken = crate::package::undoing(&step.id);
+                if taken == step.id || self.package.step(&taken).is_some() {
+                    let message = format!("step {at}: what undoes it would be called {taken}; rename one");
+                    self.error(at, "duplicate", message);
+                }
+            }
+            None => {}
         }
         if after && step.rules.iter().any(|r| r.outcome == CaseOutcome::Refused) {
             self.error(
@@ -748,6 +777,32 @@ impl<'a> Lint<'a> {
                             self.error(at, "unknown_name", format!("step {at}: {id} does not have {name}"));
                         }
                     }
+                }
+            }
+            if let (Some(performer), Some(undo)) = (&step.performer, &step.undo) {
+                let parameters = if undo.parameters.is_empty() { &step.parameters } else { &undo.parameters };
+                match declared.operations.get(&(performer.clone(), undo.operation.clone())) {
+                    None => self.error(
+                        at,
+                        "unknown_operation",
+                        format!("step {at}: {performer} declares no action {} to undo it by", undo.operation),
+                    ),
+                    Some((wanted, _)) => {
+                        for name in wanted.iter().filter(|n| !parameters.contains_key(*n)) {
+                            let message = format!(
+                                "step {at}: {} of {performer} wants the parameter {name}",
+                                undo.operation
+                            );
+                            self.error(at, "incomplete", message);
+                        }
+                    }
+                }
+                let own = step.operation.as_ref().map(|o| (performer.clone(), o.clone()));
+                let compensation = own.and_then(|o| declared.compensations.get(&o));
+                if compensation.is_some_and(|c| *c != undo.operation) {
+                    let message =
+                        format!("step {at}: {performer} undoes it by another action than {}", undo.operation);
+                    self.error(at, "wrong_compensation", message);
                 }
             }
             if let (Some(performer), Some(operation)) = (&step.performer, &step.operation) {

@@ -208,6 +208,9 @@ pub struct Step {
     /// Whether the case cannot go back after this.
     #[serde(default)]
     pub pivot: bool,
+    /// What undoes it where the case ends before the pivot (act).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<UndoBy>,
     /// How many hours the holder or performer has (call, act); three days where it is not said.
     #[serde(default)]
     pub within_hours: Option<u32>,
@@ -220,6 +223,48 @@ pub struct Step {
     /// The step of the file this is one of, where its party is repeated.
     #[serde(skip)]
     pub of: Option<StepId>,
+    /// The act that this step undoes: such a step is in no file, and is taken only where a case ends before its pivot.
+    #[serde(skip)]
+    pub undoes: Option<StepId>,
+}
+
+/// A compensation: an action of the same department.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UndoBy {
+    /// The declared operation.
+    pub operation: OperationId,
+    /// As of a step, and what the act returned: `reserve.serial`. Without any, those of the act.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<FieldId, String>,
+    /// What people call it.
+    pub title: Text,
+}
+
+impl Step {
+    /// The step that undoes this one.
+    fn undoing(&self) -> Option<Self> {
+        let undo = self.undo.clone()?;
+        let parameters = if undo.parameters.is_empty() { self.parameters.clone() } else { undo.parameters };
+        Some(Self {
+            id: undoing(&self.id),
+            title: undo.title,
+            after: vec![self.id.clone()],
+            operation: Some(undo.operation),
+            parameters,
+            undo: None,
+            only_if: None,
+            of: None,
+            undoes: Some(self.id.clone()),
+            ..self.clone()
+        })
+    }
+}
+
+/// The name of the step that undoes another.
+pub(crate) fn undoing(act: &StepId) -> StepId {
+    // a name too long for this stays as it is, and is found out as one that stands twice
+    format!("undo_{act}").parse().unwrap_or_else(|_| act.clone())
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -362,8 +407,13 @@ impl Package {
                     alternatives(reference).map(one).collect::<Vec<_>>().join(" | ")
                 };
                 copy.subject = step.subject.as_ref().map(of_copy);
-                copy.parameters =
-                    step.parameters.iter().map(|(n, from)| (n.clone(), of_copy(from))).collect();
+                let renamed = |parameters: &BTreeMap<FieldId, String>| {
+                    parameters.iter().map(|(n, from)| (n.clone(), of_copy(from))).collect()
+                };
+                copy.parameters = renamed(&step.parameters);
+                if let Some(undo) = &mut copy.undo {
+                    undo.parameters = renamed(&undo.parameters);
+                }
                 copy.after = step
                     .after
                     .iter()
@@ -377,7 +427,9 @@ impl Package {
                     copy.title.zh = format!("{}（{k}）", step.title.zh);
                     copy.title.en = format!("{} ({k})", step.title.en);
                 }
+                let undoing = copy.undoing();
                 steps.push(copy);
+                steps.extend(undoing);
             }
         }
         (self.parties, self.steps) = (parties, steps);
@@ -457,6 +509,19 @@ impl Package {
             version: self.version,
             steps,
         })
+    }
+
+    /// The command that declares which of its acts are undone, where any are.
+    pub fn undone(&self) -> Option<DeclareUndo> {
+        let pair = |s: &Step| Some(Undo { act: s.undoes.clone()?, by: s.id.clone() });
+        let acts: Vec<_> = self.steps.iter().filter_map(pair).collect();
+        (!acts.is_empty()).then(|| DeclareUndo { matter: self.id.clone(), version: self.version, acts })
+    }
+
+    /// The commands that have to follow its publication, before the first case.
+    pub fn declarations(&self) -> Vec<Body> {
+        let subscribable = self.subscribable().map(Body::DeclareSubscriptions);
+        subscribable.into_iter().chain(self.undone().map(Body::DeclareUndo)).collect()
     }
 
     /// The data need of a call step; the package was checked to have its parts.

@@ -328,7 +328,10 @@ impl<S: Source> Flow<S> {
             }
             match &event.command.command.body {
                 Body::PublishResource(r) => {
-                    self.catalogue.put(event.id, r);
+                    self.catalogue.put(event.id, event.time_ms, r);
+                }
+                Body::DescribeResource(d) => {
+                    self.catalogue.describe(event.time_ms, d);
                 }
                 Body::PublishMatter(m) => {
                     state.published.matters.insert((m.id.clone(), m.version), (event.id, m.package));

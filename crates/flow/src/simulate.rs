@@ -369,13 +369,8 @@ impl<'a> Simulation<'a> {
             if !self.case.may_refuse(self.package) {
                 return Err("an officer may not refuse the case here".into());
             }
-            let settle = SettleCase {
-                case: self.case.id,
-                outcome: CaseOutcome::Refused,
-                step: settled.step.clone(),
-                reason: Commitment([0; 32]),
-            };
-            self.apply(Body::SettleCase(settle), "refused_by_officer");
+            let refused = Decide { adverse: true, ..decision(self.case.id, &settled.step, false) };
+            self.apply(Body::Decide(refused), crate::case::REFUSED_BY_OFFICER);
         } else {
             if !self.case.may_resume(self.package) {
                 return Err("the case waits for a department here, and cannot be resumed".into());
@@ -400,6 +395,8 @@ impl<'a> Simulation<'a> {
             .package
             .steps
             .iter()
+            // what would undo what stands is no step of this case
+            .filter(|step| step.undoes.is_none() || standing[&step.id] != StepState::Skipped)
             .map(|step| {
                 let state = &standing[&step.id];
                 let department = step.holder.as_ref().or(step.performer.as_ref());

@@ -168,8 +168,15 @@ impl<S: Source> Flow<S> {
         self.host.spawn(async move {
             let results = flow.chain.submit_and_wait(vec![bytes], ORDERED_WITHIN).await;
             match results.into_iter().next() {
-                Some(Ok(Event { outcome: Outcome::Refused(refusal), .. })) => {
+                Some(Ok(Event { outcome: Outcome::Refused(refusal), height, .. })) => {
                     warn!(case = %id.short(), %step, code = refusal.code(), "the ledger refused a step");
+                    // what cannot be undone was requested before: the case goes on, and is looked at again
+                    let undoes = flow.with_case(id, |_, p| p.step(&step).is_some_and(|s| s.undoes.is_some()));
+                    if refusal == Refusal::WrongState && undoes.unwrap_or(false) {
+                        flow.caught_up(height).await;
+                        flow.lock().under_way.remove(&(id, step));
+                        return;
+                    }
                     // after a withdrawal the case is settled as withdrawn, not handed to a person
                     if !matches!(
                         refusal,

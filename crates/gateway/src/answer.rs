@@ -628,12 +628,27 @@ impl Serving {
             }
         }
         for action in &compiler.connector.actions {
-            match compile_action(compiler, action) {
+            let compiled = compensated(compiler, action).and_then(|()| compile_action(compiler, action));
+            match compiled {
                 Ok(compiled) => drop(serving.actions.insert(action.id.clone(), compiled)),
                 Err(message) => closed(format!("action {}", action.id), message),
             }
         }
         serving
+    }
+}
+
+/// Whether what undoes an action is declared, and takes only what the action took or returned.
+fn compensated(compiler: &Compiler<'_>, action: &Action) -> Result<(), String> {
+    let Some(id) = &action.compensation else { return Ok(()) };
+    let found = compiler.connector.actions.iter().find(|a| &a.id == id && a.id != action.id);
+    let found = found.ok_or_else(|| format!("its compensation `{id}` is no other action of this file"))?;
+    let known = |name: &&FieldId| action.parameters.contains(name) || action.result.contains(name);
+    match found.parameters.iter().find(|name| !known(name)) {
+        Some(name) => {
+            Err(format!("its compensation `{id}` takes `{name}`, which it neither takes nor returns"))
+        }
+        None => Ok(()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The declared files as written.
 
-use model::{DepartmentId, FieldId, OperationId, Resource, ResourceId};
+use model::{DepartmentId, Description, FieldId, OperationId, Resource, ResourceId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
@@ -59,6 +59,9 @@ pub struct Connector {
     /// Its catalogue entries.
     #[serde(default)]
     pub resources: Vec<Resource>,
+    /// What the catalogue says of them beside: core metadata (GB/T 21063.3).
+    #[serde(default)]
+    pub descriptions: BTreeMap<ResourceId, Description>,
     /// Where the source is files that are dropped into a folder: its tables.
     #[serde(default)]
     pub files: BTreeMap<String, FileTable>,
@@ -496,6 +499,9 @@ pub struct Action {
     /// The parameters its result repeats, for the one who requested it.
     #[serde(default)]
     pub result: Vec<FieldId>,
+    /// The action that undoes it, where a case ends before anything final was done.
+    #[serde(default)]
+    pub compensation: Option<OperationId>,
 }
 
 /// One statement of an action. Values are parameters (`$name`), a generated number (`#serial`) or constants,

@@ -15,7 +15,9 @@ mod transform;
 pub use answer::{Answered, Checked, Gateway, GatewayError, Performed};
 pub use cell::Cell;
 pub use compile::{Problem, ROWS_MAX, SCAN_MAX};
-pub use declare::{Column, Connector, DeclareError, Element, ElementKind, Encoding, Standard, Transform};
+pub use declare::{
+    Action, Column, Connector, DeclareError, Element, ElementKind, Encoding, Standard, Transform,
+};
 pub use source::{
     Connected, Select, Source, SourceError, Sqlite, Write, Written, memory::Memory, odbc, shown, use_tls,
 };

@@ -178,6 +178,8 @@ fn decide(
         Body::EndSubscription(c) => subscriptions::end(&scene, state, c),
         Body::CountCase(c) => cases::count(&scene, state, c),
         Body::SetPolicy(c) => policy::set(&scene, state, c),
+        Body::DeclareUndo(c) => actions::declare_undo(&scene, state, c),
+        Body::DescribeResource(c) => catalogue::describe_resource(&scene, state, c),
     }
 }
 
@@ -255,5 +257,11 @@ pub fn first_reads(command: &Command) -> Vec<Key> {
         Body::EndSubscription(c) => vec![Key::Subscription(c.subscription)],
         Body::CountCase(c) => vec![Key::Case(c.case)],
         Body::SetPolicy(_) => vec![Key::Policy(command.signer.clone())],
+        Body::DescribeResource(c) => {
+            vec![Key::Resource(c.resource.clone()), Key::Description(c.resource.clone())]
+        }
+        Body::DeclareUndo(c) => {
+            vec![Key::Matter(c.matter.clone(), c.version), Key::Undo(c.matter.clone(), c.version)]
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Opening, deciding and settling cases.
 
 use crate::{
+    actions::held,
     apply::Scene,
     state::{CaseRecord, Decision, Key, MatterRecord, PartyRecord, Stop, ensure},
 };
@@ -90,6 +91,10 @@ pub(crate) fn settle(scene: &Scene<'_>, state: &mut Decision<'_>, new: &SettleCa
     ensure(&case.handler == scene.signer, Refusal::NotYours)?;
     let undone = matches!(new.outcome, CaseOutcome::Withdrawn | CaseOutcome::Refused);
     ensure(case.acting == 0 || !undone || planted("undo_after_pivot"), Refusal::WrongState)?;
+    let held = held(scene, state, new.case)?;
+    // what was done before the pivot is undone first; and a case in which that has begun does not end in any other way
+    ensure(held.acts == 0 || !undone || planted("left_standing"), Refusal::WrongState)?;
+    ensure(!held.undoing || undone || !new.outcome.is_final(), Refusal::WrongState)?;
     case.outcome = Some(new.outcome);
     state.put(&Key::Case(new.case), &case);
     Ok(Fact::Settled(case.granted, case.refused))

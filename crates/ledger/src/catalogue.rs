@@ -36,6 +36,43 @@ pub(crate) fn publish_resource(
     Ok(Fact::Recorded)
 }
 
+/// The most keywords, and the most related resources, of a description.
+const WORDS_MAX: usize = 64;
+/// The longest code, in bytes.
+const CODE_BYTES_MAX: usize = 128;
+
+/// A holder describes its own entry, each version following the last. A description is public, and names no person.
+pub(crate) fn describe_resource(
+    scene: &Scene<'_>,
+    state: &mut Decision<'_>,
+    new: &DescribeResource,
+) -> Result<Fact, Stop> {
+    let resource: Resource = state.need(&Key::Resource(new.resource.clone()), Refusal::UnknownResource)?;
+    ensure(&resource.holder == scene.signer, Refusal::NotYours)?;
+    let key = Key::Description(new.resource.clone());
+    let old: Option<DescribeResource> = state.get(&key)?;
+    ensure(new.version == old.map_or(1, |o| o.version + 1), Refusal::WrongVersion)?;
+    let Description { about, keywords, category, code, process, scope, format, open, related } =
+        &new.description;
+    ensure(keywords.len() <= WORDS_MAX && related.len() <= WORDS_MAX, Refusal::Oversized)?;
+    for text in keywords.iter().chain([about, process, scope, &category.name]) {
+        ensure(!text.zh.trim().is_empty(), Refusal::WrongShape)?;
+        sharing::plain(&text.zh)?;
+        sharing::plain(&text.en)?;
+    }
+    for text in [&category.scheme, format].into_iter().chain(open) {
+        sharing::plain(text)?;
+    }
+    let plain = |code: &String| {
+        let known = |b: u8| b.is_ascii_alphanumeric() || b"/._-".contains(&b);
+        code.len() <= CODE_BYTES_MAX && code.bytes().all(known) && identifier::resident(code).is_err()
+    };
+    ensure([code, &category.code].into_iter().chain(related).all(plain), Refusal::UnfitText)?;
+    ensure(!code.is_empty(), Refusal::WrongShape)?;
+    state.put(&key, new);
+    Ok(Fact::Recorded)
+}
+
 /// The handler publishes a matter; every version follows the last of the same handler.
 pub(crate) fn publish_matter(
     scene: &Scene<'_>,

@@ -25,6 +25,8 @@ mod subscription_tests;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod undo_tests;
 
 pub use apply::{
     ANCHOR_BYTES_MAX, BlockContext, COMMAND_LIFETIME_MS_MAX, CONFIRM_WITHIN_MS, Rules, first_reads,
@@ -33,7 +35,7 @@ pub use policy::{POLICY_SCHEMA, Policy, PolicyError, Question, Trial, Tried, Ver
 pub use sharing::basis_serves;
 pub use state::{
     ActionRecord, ActionState, AlertRecord, CallRecord, CallState, CaseRecord, ConsentRecord, Due,
-    Identified, Key, MatterRecord, Missing, ObjectionRecord, OpenProposal, Overlay, PartyRecord,
+    HeldRecord, Identified, Key, MatterRecord, Missing, ObjectionRecord, OpenProposal, Overlay, PartyRecord,
     PolicyRecord, Position, ProjectRecord, ProposalRecord, ShareRecord, ShareState, Spent,
     SubscribableRecord, SubscriptionRecord, Unusual,
 };

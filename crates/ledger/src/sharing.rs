@@ -28,7 +28,8 @@ fn due(scene: &Scene<'_>, rules: &Sharing, days: u16) -> u64 {
     rules.calendar.deadline_ms(scene.block.time_ms, days)
 }
 
-fn plain(text: &str) -> Result<(), Stop> {
+/// A text that is public: bounded, and without what looks like a number of a person.
+pub(crate) fn plain(text: &str) -> Result<(), Stop> {
     ensure(is_plain(text), Refusal::UnfitText)
 }
 

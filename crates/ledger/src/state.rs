@@ -83,6 +83,14 @@ pub enum Key {
     StepSubscription(CaseId, StepId),
     /// A holder's policy: [`PolicyRecord`].
     Policy(DepartmentId),
+    /// What can be undone in the cases of a version of a matter: `Vec<Undo>`.
+    Undo(MatterId, u32),
+    /// What was done in a case and can be undone: [`HeldRecord`].
+    Held(CaseId),
+    /// Whether an action was requested as one that can be undone: `bool`.
+    HeldAct(ActionId),
+    /// What a catalogue entry is described as: [`DescribeResource`].
+    Description(ResourceId),
 }
 
 impl Key {
@@ -254,6 +262,17 @@ pub enum ActionState {
     Done,
     /// Failed.
     Failed,
+    /// Done, and undone.
+    Undone,
+}
+
+/// What was done in a case before its pivot, and can be undone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct HeldRecord {
+    /// How many such acts were requested, and neither failed nor were undone.
+    pub acts: u32,
+    /// Whether undoing has begun: nothing else is done from then on.
+    pub undoing: bool,
 }
 
 /// An action.

@@ -693,3 +693,49 @@ fn a_settlement_counts_every_call_of_its_case_granted_or_refused() {
     let settled = w.submit("bureau", settle(other, CaseOutcome::Parked)).1;
     assert_eq!(settled, Outcome::Accepted(Fact::Settled(1, 0)));
 }
+
+#[test]
+fn an_entry_is_described_by_its_holder_version_by_version_and_without_a_number_of_anybody() {
+    let mut w = World::new();
+    w.roster.protocol = DESCRIPTION_PROTOCOL;
+    let description = Description {
+        about: text("what it is"),
+        keywords: vec![text("deed")],
+        category: Category { scheme: "theme".into(), name: text("land"), code: "Z1".into() },
+        code: "307001033500/000001".into(),
+        process: text("registration"),
+        scope: text("the city"),
+        format: "database".into(),
+        open: None,
+        related: vec![],
+    };
+    let of = |version, description: &Description| {
+        let description = description.clone();
+        Body::DescribeResource(DescribeResource { resource: name("registry.deed"), version, description })
+    };
+    w.refuse("police", of(1, &description), Refusal::NotYours);
+    w.refuse("registry", of(2, &description), Refusal::WrongVersion);
+    w.accept("registry", of(1, &description));
+    w.refuse("registry", of(1, &description), Refusal::WrongVersion);
+    w.accept("registry", of(2, &description));
+    let unknown =
+        DescribeResource { resource: name("registry.nothing"), version: 1, description: description.clone() };
+    w.refuse("registry", Body::DescribeResource(unknown), Refusal::UnknownResource);
+    let changed = |change: &dyn Fn(&mut Description)| {
+        let mut changed = description.clone();
+        change(&mut changed);
+        of(3, &changed)
+    };
+    for (body, why) in [
+        (changed(&|d| d.about = text("call 139 0000 0000")), Refusal::UnfitText),
+        (changed(&|d| d.scope = text(" ")), Refusal::WrongShape),
+        (changed(&|d| d.code = "11010519491231002X".into()), Refusal::UnfitText),
+        (changed(&|d| d.code = "a b".into()), Refusal::UnfitText),
+        (changed(&|d| d.code = String::new()), Refusal::WrongShape),
+        (changed(&|d| d.related = vec!["x".repeat(129)]), Refusal::UnfitText),
+        (changed(&|d| d.keywords = vec![text("word"); 65]), Refusal::Oversized),
+        (changed(&|d| d.open = Some("x".repeat(2_000))), Refusal::UnfitText),
+    ] {
+        w.refuse("registry", body, why);
+    }
+}

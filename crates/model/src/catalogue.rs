@@ -95,3 +95,61 @@ pub struct Resource {
     /// Questions it can answer.
     pub predicates: Vec<Predicate>,
 }
+
+/// The protocol version from which entries are described.
+pub const DESCRIPTION_PROTOCOL: u32 = 6;
+
+/// What a catalogue says of an entry beside what it can be asked: the core metadata of GB/T 21063.3-2007 and of the guide to the
+/// catalogue of government information resources (发改高技〔2017〕1272号) that [`Resource`] does not have.
+#[derive(
+    Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(deny_unknown_fields)]
+pub struct Description {
+    /// What it is, in a sentence or two (信息资源摘要).
+    pub about: Text,
+    /// What one would search for (关键字说明).
+    #[serde(default)]
+    pub keywords: Vec<Text>,
+    /// Where it stands in a classification (信息资源分类).
+    pub category: Category,
+    /// Its code in the government's catalogue (信息资源代码): `307021022100/000009`.
+    pub code: String,
+    /// The work it comes from (业务过程).
+    pub process: Text,
+    /// Whom and which time it covers.
+    pub scope: Text,
+    /// How it is kept: `数据库`, `电子表格`, `服务接口` (信息资源格式).
+    pub format: String,
+    /// Where it is also open to everybody, on which condition; empty: without any.
+    #[serde(default)]
+    pub open: Option<String>,
+    /// Codes of resources it belongs together with (关联资源代码).
+    #[serde(default)]
+    pub related: Vec<String>,
+}
+
+/// A place in a classification.
+#[derive(
+    Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(deny_unknown_fields)]
+pub struct Category {
+    /// Which classification: `主题分类` (分类方式, GB/T 21063.4).
+    pub scheme: String,
+    /// The category's name (类目名称).
+    pub name: Text,
+    /// Its code (类目编码).
+    pub code: String,
+}
+
+/// See [`Body::DescribeResource`](crate::Body::DescribeResource).
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct DescribeResource {
+    /// The entry, the signer's own.
+    pub resource: ResourceId,
+    /// Grows by one with every description of it.
+    pub version: u32,
+    /// The description.
+    pub description: Description,
+}

@@ -141,6 +141,10 @@ pub enum Body {
     CountCase(CountCase),
     /// As holder, set the policy over the signer's own resources.
     SetPolicy(SetPolicy),
+    /// As handler, declare which acts of a matter are undone where a case ends before its pivot.
+    DeclareUndo(DeclareUndo),
+    /// As holder, describe a catalogue entry of the signer's own.
+    DescribeResource(DescribeResource),
 }
 
 impl Body {
@@ -166,6 +170,8 @@ impl Body {
             | Self::EndSubscription(_)
             | Self::CountCase(_) => SUBSCRIPTION_PROTOCOL,
             Self::SetPolicy(_) => POLICY_PROTOCOL,
+            Self::DeclareUndo(_) => UNDO_PROTOCOL,
+            Self::DescribeResource(_) => DESCRIPTION_PROTOCOL,
             Self::Identify(new) if new.assertion.method == IdentityMethod::Face => FACE_PROTOCOL,
             _ => 1,
         }

@@ -20,10 +20,14 @@ mod roster;
 mod sharing;
 mod subscription;
 mod text;
+mod undo;
 
 pub use block::{Header, Quorum, merkle};
 pub use case::{CaseOutcome, Need, NeedBasis, Party, What};
-pub use catalogue::{Field, Predicate, Resource, ShareClass, SubjectKind};
+pub use catalogue::{
+    Category, DESCRIPTION_PROTOCOL, DescribeResource, Description, Field, Predicate, Resource, ShareClass,
+    SubjectKind,
+};
 pub use command::*;
 pub use consent::{
     Assertion, AssuranceLevel, ConsentItem, ConsentLine, ConsentTerms, FACE_PROTOCOL, IdentityMethod,
@@ -42,6 +46,7 @@ pub use roster::{Change, EpochEnd, MEMBERS_MAX, Member, Officers, PROTOCOLS, Ros
 pub use sharing::*;
 pub use subscription::*;
 pub use text::{Language, Text};
+pub use undo::*;
 
 /// The greatest length of one signed command, in bytes. Longer texts are content-addressed blobs.
 pub const COMMAND_BYTES_MAX: usize = 64 * 1024;

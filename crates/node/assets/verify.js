@@ -248,6 +248,8 @@ const Body = Enum(
   ['EndSubscription', Unknown],
   ['CountCase', Struct({ case: Digest })],
   ['SetPolicy', Unknown],
+  ['DeclareUndo', Unknown],
+  ['DescribeResource', Unknown],
 );
 const Command = Struct({ chain: Digest, signer: Name, nonce: U64, expires_ms: U64, body: Body });
 const SignedCommand = (r) => ({ suite: Below(2)(r), ...Signed('command', Command)(r) });
@@ -334,7 +336,7 @@ async function readGenesis(genesis, national) {
   need(genesis.format === 1, 'genesis: unknown format');
   const suite = await suiteOf(genesis.suite, national);
   const { protocol, approvals } = genesis;
-  need(Number.isInteger(protocol) && protocol >= 1 && protocol <= 5, 'genesis: unknown protocol');
+  need(Number.isInteger(protocol) && protocol >= 1 && protocol <= 6, 'genesis: unknown protocol');
   integer32(approvals, 'genesis: approvals');
   const length = integer(genesis.epoch_blocks, 'genesis: epoch_blocks');
   need(length >= 8 && length <= 1048576, 'genesis: an epoch too short or too long');

@@ -325,6 +325,7 @@ async fn genesis(State(served): Shared) -> Json<Genesis> {
         resources::connector,
         resources::list,
         resources::show,
+        resources::description,
         terminals::list,
         subscriptions::list,
         subscriptions::events,
@@ -446,6 +447,7 @@ pub(crate) fn router(served: Arc<Served>) -> Router {
         .route("/api/v1/blocks/{height}", get(records::block))
         .route("/api/v1/resources", get(resources::list))
         .route("/api/v1/resources/{id}", get(resources::show))
+        .route("/api/v1/resources/{id}/description", get(resources::description))
         .route("/api/v1/matters", get(matters::list))
         .route("/api/v1/matters/{id}", get(matters::show))
         .route("/api/v1/sharing", get(sharing::rules))

@@ -380,6 +380,22 @@ pub(crate) async fn pass(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// How long whoever refuses a case waits to see it over.
+const OVER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Refuses a case, and comes back when it is over, or when something has to be undone first.
+pub(crate) async fn refuse_and_wait(
+    served: &crate::api::Served,
+    id: CaseId,
+    officer: &str,
+    reason: &str,
+) -> Result<(), CaseError> {
+    served.flow.refuse_case(id, officer, reason).await?;
+    // it is refused in any case
+    let _ = tokio::time::timeout(OVER_WITHIN, served.flow.over_soon(id)).await;
+    Ok(())
+}
+
 /// An officer refuses a case that rests, before its pivot.
 #[utoipa::path(post, path = "/api/v1/cases/{id}/refuse", params(("id" = String, Path)), request_body = ReasonBody,
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -388,7 +404,7 @@ pub(crate) async fn refuse(
     Path(id): Path<String>,
     JsonBody(body): JsonBody<ReasonBody>,
 ) -> Result<StatusCode, Problem> {
-    served.flow.refuse_case(parse(&id)?, &body.who, &body.reason).await?;
+    refuse_and_wait(&served, parse(&id)?, &body.who, &body.reason).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -72,6 +72,8 @@ pub(crate) fn kind_of(body: &Body) -> &'static str {
         Body::Object(_) => "object",
         Body::AnswerObjection(_) => "answer_objection",
         Body::DeclareSubscriptions(_) => "declare_subscriptions",
+        Body::DeclareUndo(_) => "declare_undo",
+        Body::DescribeResource(_) => "describe_resource",
         Body::Subscribe(_) => "subscribe",
         Body::NoteChange(_) => "note_change",
         Body::EndSubscription(_) => "end_subscription",

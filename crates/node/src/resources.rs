@@ -54,6 +54,19 @@ pub(crate) async fn show(
     found.map(|found| Json((*found).clone())).ok_or_else(missing)
 }
 
+/// What a catalogue entry is described as: its core metadata (GB/T 21063.3).
+#[utoipa::path(get, path = "/api/v1/resources/{id}/description", params(("id" = String, Path)),
+    responses((status = 200, body = Object), (status = 404, body = Problem)))]
+pub(crate) async fn description(
+    State(served): Shared,
+    Path(id): Path<String>,
+) -> Result<Json<model::DescribeResource>, Problem> {
+    let listed = id.parse().ok().and_then(|id| served.flow.catalogue().listed(&id));
+    let described = listed.and_then(|listed| listed.description);
+    let missing = || Problem::new(StatusCode::NOT_FOUND, "no_description", "this entry is not described");
+    described.map(|found| Json((*found).clone())).ok_or_else(missing)
+}
+
 /// A declaration and whether it serves.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Declaration {

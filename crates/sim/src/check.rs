@@ -101,7 +101,8 @@ fn ledger_holds(blocks: &[(BlockEvents, u64)], wrong: &impl Fn(String)) {
     let mut tags: BTreeMap<Digest, CaseId> = BTreeMap::new();
     let mut open: BTreeMap<CaseId, bool> = BTreeMap::new();
     let mut acting: BTreeMap<CaseId, i32> = BTreeMap::new();
-    let mut actions: BTreeMap<ActionId, CaseId> = BTreeMap::new();
+    let mut actions: BTreeMap<ActionId, (CaseId, StepId)> = BTreeMap::new();
+    let mut held: BTreeMap<CaseId, i32> = BTreeMap::new();
     for (event, _) in accepted(blocks) {
         let signer = event.command.command.signer.clone();
         let number = match &event.outcome {
@@ -131,6 +132,9 @@ fn ledger_holds(blocks: &[(BlockEvents, u64)], wrong: &impl Fn(String)) {
                 if undone && acting.get(&c.case).is_some_and(|n| *n > 0) {
                     wrong(format!("case {} was undone after something was done", c.case.short()));
                 }
+                if undone && held.get(&c.case).is_some_and(|n| *n > 0) {
+                    wrong(format!("case {} was undone and something is still held", c.case.short()));
+                }
             }
             Body::WithdrawConsent(c) => drop(withdrawn.insert(c.consent)),
             Body::RevokeBasis(_) => revoked = true,
@@ -147,12 +151,22 @@ fn ledger_holds(blocks: &[(BlockEvents, u64)], wrong: &impl Fn(String)) {
                 }
             }
             Body::RequestAction(c) => {
-                actions.insert(ActionId(event.id.0), c.case);
-                *acting.entry(c.case).or_default() += 1;
+                actions.insert(ActionId(event.id.0), (c.case, c.step.clone()));
+                match c.step.as_str() {
+                    "hold" => *held.entry(c.case).or_default() += 1,
+                    "undo_hold" if acting.get(&c.case).is_some_and(|n| *n > 0) => {
+                        wrong(format!("in case {} something is undone after the pivot", c.case.short()));
+                    }
+                    "undo_hold" => {}
+                    _ => *acting.entry(c.case).or_default() += 1,
+                }
             }
-            Body::ReportAction(c) if c.failure.is_some() => {
-                if let Some(case) = actions.get(&c.action) {
-                    *acting.entry(*case).or_default() -= 1;
+            Body::ReportAction(c) => {
+                let Some((case, step)) = actions.get(&c.action) else { continue };
+                match (step.as_str(), c.failure.is_some()) {
+                    ("hold", true) | ("undo_hold", false) => *held.entry(*case).or_default() -= 1,
+                    ("hold" | "undo_hold", _) | (_, false) => {}
+                    (_, true) => *acting.entry(*case).or_default() -= 1,
                 }
             }
             _ => {}
@@ -267,6 +281,16 @@ fn departments_hold(city: &City, blocks: &[(BlockEvents, u64)], plan: &Plan, wro
             }
         }
         let ended = ids.first().and_then(|id| last_outcome.get(id)).copied();
+        let holds = city.world.department("registry").source.tables.rows("holds");
+        let held = holds.iter().filter(|row| row["unit"] == sale.unit && row["state"] == "held").count();
+        let reported = ids.iter().filter(|id| done.contains(&(**id, "hold".to_owned()))).count();
+        let released = ids.iter().filter(|id| done.contains(&(**id, "undo_hold".to_owned()))).count();
+        if held + released != reported {
+            wrong(format!("sale {i}: {held} held and {released} released of {reported}"));
+        }
+        if matches!(ended, Some(CaseOutcome::Withdrawn | CaseOutcome::Refused)) && held > 0 {
+            wrong(format!("sale {i} ended as {ended:?} and its home is still held"));
+        }
         let right = match sale.kind {
             Kind::Plain | Kind::Twice | Kind::Arrears => ended == Some(CaseOutcome::Closed),
             Kind::Seized => ended == Some(CaseOutcome::Refused),

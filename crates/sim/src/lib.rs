@@ -12,7 +12,7 @@ pub mod world;
 pub use run::{Report, run};
 
 /// The planted bugs: each switches one rule off, and every one must be caught.
-pub const BUGS: [(&str, &str); 15] = [
+pub const BUGS: [(&str, &str); 16] = [
     ("action_twice", "a department's system forgets which actions it has done"),
     ("release_before_final", "a holder releases its payload before the answer is final"),
     ("answer_after_withdrawal", "the ledger takes answers under a withdrawn consent"),
@@ -21,6 +21,7 @@ pub const BUGS: [(&str, &str); 15] = [
     ("revocation_ignored", "the ledger goes on granting calls under a basis its holder took back"),
     ("duplicate_case", "the ledger opens the same application twice"),
     ("undo_after_pivot", "the ledger lets a case be withdrawn after something was done"),
+    ("left_standing", "a case is withdrawn and what was done before its pivot stays"),
     ("number_reused", "the ledger gives a number twice"),
     ("skip_signatures", "a validator does not check signatures (with an intruder)"),
     ("one_approval", "the ledger adopts a change that a single department approved"),

@@ -1,6 +1,6 @@
 //! What befalls the city in one run, drawn from the seed.
 
-use model::{SHARING_PROTOCOL, Suite};
+use model::{SHARING_PROTOCOL, Suite, UNDO_PROTOCOL, planted};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -197,10 +197,13 @@ impl Plan {
             twin,
         };
         if chance(&mut rng, 2) {
-            plan.protocol = SHARING_PROTOCOL;
+            plan.protocol = if chance(&mut rng, 2) { SHARING_PROTOCOL } else { UNDO_PROTOCOL };
             if chance(&mut rng, 4) {
                 plan.shifts.push((rng.random_range(0..TROUBLE_MS / 4), Shift::Revoke));
             }
+        }
+        if planted("left_standing") {
+            plan.protocol = UNDO_PROTOCOL;
         }
         plan
     }

@@ -87,7 +87,7 @@ pub fn catalogue(options: &Options) -> Result<()> {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
     let catalogue = Catalogue::default();
     for i in 0..options.entries {
-        catalogue.put(CommandId([0; 32]), &entry(i, &mut rng));
+        catalogue.put(CommandId([0; 32]), 0, &entry(i, &mut rng));
     }
     let (mut took, mut found) = (Vec::new(), 0u64);
     let begun = cpu_seconds();

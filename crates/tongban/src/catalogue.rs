@@ -3,7 +3,9 @@
 use crate::{archive::client, client::Refused, govern::Own, say};
 use anyhow::{Result, ensure};
 use clap::Subcommand;
-use model::{ApprovalId, ApproveBasis, Body, DepartmentId, FieldId, MatterId, Resource, ResourceId};
+use model::{
+    ApprovalId, ApproveBasis, Body, DepartmentId, DescribeResource, FieldId, MatterId, Resource, ResourceId,
+};
 use node::Config;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -121,12 +123,41 @@ impl BasisCommand {
     }
 }
 
-/// How a declared resource stands to the catalogue, with the version to publish where it must be.
-async fn standing(config: &Config) -> Result<Vec<(Resource, &'static str)>> {
+/// How something declared stands to the ledger.
+struct Standing {
+    /// `registry.deed`, or `registry.deed, described`.
+    id: String,
+    /// The version that is published, or is to be.
+    version: u32,
+    state: &'static str,
+    body: Body,
+}
+
+impl Standing {
+    fn is_published(&self) -> bool {
+        self.state == "published"
+    }
+}
+
+/// What is on the ledger, or none where a code says that nothing is.
+async fn found<T: serde::de::DeserializeOwned>(
+    client: &crate::client::Client,
+    path: &str,
+    none: &str,
+) -> Result<Option<T>> {
+    match client.get(path).await {
+        Ok(found) => Ok(Some(found)),
+        Err(e) if e.downcast_ref::<Refused>().is_some_and(|r| r.code == none) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// How what is declared stands to the catalogue, with the version to publish where it must be.
+async fn standing(config: &Config) -> Result<Vec<Standing>> {
     let connector = gateway::Connector::read(&config.connector)?;
     let client = client(config);
     let mut standing = Vec::new();
-    for mut resource in connector.resources {
+    for mut resource in connector.resources.clone() {
         ensure!(
             resource.holder == config.department,
             "{} declares {} as its holder, and this is {}",
@@ -134,12 +165,8 @@ async fn standing(config: &Config) -> Result<Vec<(Resource, &'static str)>> {
             resource.holder,
             config.department
         );
-        let published: Result<Resource> = client.get(&format!("/api/v1/resources/{}", resource.id)).await;
-        let published = match published {
-            Ok(published) => Some(published),
-            Err(e) if e.downcast_ref::<Refused>().is_some_and(|r| r.code == "unknown_resource") => None,
-            Err(e) => return Err(e),
-        };
+        let path = format!("/api/v1/resources/{}", resource.id);
+        let published: Option<Resource> = found(&client, &path, "unknown_resource").await?;
         let state = match published {
             None => {
                 resource.version = 1;
@@ -155,7 +182,25 @@ async fn standing(config: &Config) -> Result<Vec<(Resource, &'static str)>> {
                 }
             }
         };
-        standing.push((resource, state));
+        let (id, version) = (resource.id.to_string(), resource.version);
+        standing.push(Standing { id, version, state, body: Body::PublishResource(resource) });
+    }
+    for (id, description) in connector.descriptions {
+        ensure!(
+            connector.resources.iter().any(|r| r.id == id),
+            "{} is described and is no resource of this connector",
+            id
+        );
+        let path = format!("/api/v1/resources/{id}/description");
+        let published: Option<DescribeResource> = found(&client, &path, "no_description").await?;
+        let (version, state) = match published {
+            None => (1, "new"),
+            Some(published) if published.description == description => (published.version, "published"),
+            Some(published) => (published.version + 1, "changed"),
+        };
+        let label = format!("{id}, described");
+        let body = Body::DescribeResource(DescribeResource { resource: id, version, description });
+        standing.push(Standing { id: label, version, state, body });
     }
     Ok(standing)
 }
@@ -166,7 +211,7 @@ pub async fn resource(command: ResourceCommand) -> Result<Option<String>> {
         ResourceCommand::Check { config, json } => {
             let standing = standing(&Config::read(&config)?).await?;
             say_standing(&standing, json);
-            let n = standing.iter().filter(|(_, state)| *state != "published").count();
+            let n = standing.iter().filter(|s| !s.is_published()).count();
             Ok((n > 0).then(|| {
                 format!("{n} resource(s) are not published as declared: `tongban resource publish`")
             }))
@@ -174,10 +219,10 @@ pub async fn resource(command: ResourceCommand) -> Result<Option<String>> {
         ResourceCommand::Publish { config, dry_run, json } => {
             let own = Own::open(&config)?;
             let mut standing = standing(&own.config).await?;
-            for (resource, state) in standing.iter_mut().filter(|(_, state)| *state != "published") {
+            for one in standing.iter_mut().filter(|s| !s.is_published()) {
                 if !dry_run {
-                    own.submit(Body::PublishResource(resource.clone())).await?;
-                    *state = "published now";
+                    own.submit(one.body.clone()).await?;
+                    one.state = "published now";
                 }
             }
             say_standing(&standing, json);
@@ -224,15 +269,13 @@ fn url_of(path: &str, query: &str) -> String {
     format!("{path}?q={encoded}")
 }
 
-fn say_standing(standing: &[(Resource, &'static str)], json: bool) {
+fn say_standing(standing: &[Standing], json: bool) {
     if json {
-        let resources: Vec<_> = standing
-            .iter()
-            .map(|(r, state)| json!({ "id": r.id, "version": r.version, "status": state }))
-            .collect();
+        let resources: Vec<_> =
+            standing.iter().map(|s| json!({ "id": s.id, "version": s.version, "status": s.state })).collect();
         say!("{}", json!({ "resources": resources }));
     } else {
-        standing.iter().for_each(|(r, state)| say!("{state:<14} {} version {}", r.id, r.version));
+        standing.iter().for_each(|s| say!("{:<14} {} version {}", s.state, s.id, s.version));
     }
 }
 

@@ -203,23 +203,32 @@ pub fn door(personas: Vec<Persona>, suite: Suite) -> DemoDoor {
 /// How many calls a day the demo's bureau asks its holders for.
 const CALLS_A_DAY: u32 = 5_000;
 
-/// What the departments of the demo put on the ledger before the first case, round by round: catalogue entries; a project for
-/// each matter; the requests for what it needs under a statute, with one of another department that still waits; the holders'
-/// approvals, the handler's terminal and the matters; what of them may be subscribed to.
+/// What the departments of the demo put on the ledger before the first case, round by round: catalogue entries; what these are
+/// described as, and a project for each matter; the requests for what it needs under a statute, with one of another department that
+/// still waits; the holders' approvals, the handler's terminal and the matters; what of them may be subscribed to and undone.
 pub fn publications(
     resources: Vec<(DepartmentId, Resource)>,
     terminal: PublicKey,
     matters: &[Matter],
 ) -> Result<[Vec<(DepartmentId, Body)>; 5]> {
     let departments: BTreeSet<_> = stage::departments(matters)?.into_iter().map(|d| d.id).collect();
-    let catalogue =
-        resources.into_iter().map(|(id, resource)| (id, Body::PublishResource(resource))).collect();
     fn name<T: std::str::FromStr<Err = IdError>>(text: &str) -> T {
         text.parse().expect("a name")
     }
     let until_ms = now_ms() + 365 * 24 * 3_600_000;
     let (mut projects, mut asked, mut last) = (Vec::new(), Vec::new(), Vec::new());
-    let mut subscribable = Vec::new();
+    let mut declared = Vec::new();
+    let holders: BTreeSet<DepartmentId> = resources.iter().map(|(id, _)| id.clone()).collect();
+    for id in holders {
+        let connector = gateway::Connector::parse(id.as_str(), &stage::connector(&id)?)?;
+        let described = connector.descriptions.into_iter().map(|(resource, description)| {
+            let body = DescribeResource { resource, version: 1, description };
+            (id.clone(), Body::DescribeResource(body))
+        });
+        projects.extend(described);
+    }
+    let catalogue =
+        resources.into_iter().map(|(id, resource)| (id, Body::PublishResource(resource))).collect();
     for Matter { package, .. } in matters {
         let requests = requests(package, until_ms);
         let title = &package.title;
@@ -256,8 +265,7 @@ pub fn publications(
         asked.extend(requests.into_iter().map(|r| (package.handler.clone(), Body::RequestShare(r))));
         let publication = package.publication(terminal.suite());
         last.push((package.handler.clone(), Body::PublishMatter(publication)));
-        let declared = package.subscribable().map(Body::DeclareSubscriptions);
-        subscribable.extend(declared.map(|body| (package.handler.clone(), body)));
+        declared.extend(package.declarations().into_iter().map(|body| (package.handler.clone(), body)));
     }
     let waits = RequestShare {
         id: name("signing-check"),
@@ -278,7 +286,7 @@ pub fn publications(
         asked.push((name("housing"), Body::RequestShare(waits)));
     }
     last.push((name(HANDLER), Body::EnrolTerminal(EnrolTerminal { key: terminal, active: true })));
-    Ok([catalogue, projects, asked, last, subscribable])
+    Ok([catalogue, projects, asked, last, declared])
 }
 
 /// What a matter needs under statutes: one request for each, of each holder's resource.

@@ -278,14 +278,16 @@ async fn publish(dir: &Path, config: &Path, dry_run: bool, json: bool) -> Result
             None
         }
     };
-    // declared before any case of it is opened: a consent from before would not be to it
-    if let Some(declared) = package.subscribable() {
-        let done = own.submit(Body::DeclareSubscriptions(declared)).await;
+    // declared before any case of it is opened: what was agreed to or done before would not be under it
+    for declared in package.declarations() {
+        let done = own.submit(declared).await;
         let before = |e: &anyhow::Error| {
             e.downcast_ref::<crate::govern::LedgerRefused>().is_some_and(|r| r.code == "already_used")
         };
         if let Err(e) = done.map(drop).or_else(|e| if before(&e) { Ok(()) } else { Err(e) }) {
-            return Err(e.context(format!("declaring what of {} may be subscribed to", package.id)));
+            return Err(
+                e.context(format!("declaring what of {} may be subscribed to and undone", package.id))
+            );
         }
     }
     node.post("/api/v1/matters", json!({ "text": package.text })).await.with_context(|| {

@@ -5,7 +5,7 @@ use std::{path::Path, process::Command, sync::Arc};
 use tongban::{
     city::City,
     demo::{AT_ONCE, Demo, run_plays},
-    play::Casting,
+    play::{CaseReport, Casting},
     stage::{self, Matter},
 };
 
@@ -75,5 +75,18 @@ async fn every_scenario_comes_out_on_a_real_consortium_as_it_says() {
     ] {
         assert_eq!(common::column(&at(department), sql).await, codes, "{department}");
     }
+    // a name is reserved where a case still goes on, was used where it came to its licence, and is free again where it did not
+    let reserved = common::column(&at("market"), "SELECT zt FROM qymc_bl").await;
+    let count = |state: &str| reserved.iter().filter(|s| *s == state).count();
+    let did = |report: &&CaseReport, step: &str| {
+        report.steps.iter().any(|s| s["step"] == step && s["status"] == "done")
+    };
+    let starts: Vec<_> = reports.iter().filter(|r| r.matter == "enterprise-start").collect();
+    let released = starts.iter().filter(|r| did(r, "undo_reserve")).count();
+    let used = starts.iter().filter(|r| did(r, "licence")).count();
+    let all = starts.iter().filter(|r| did(r, "reserve")).count();
+    assert!(released >= 2 && used >= 5, "{released} {used}");
+    assert_eq!((count("释放"), count("使用"), reserved.len()), (released, used, all));
+    assert_eq!(count("保留"), all - released - used);
     common::check_nobody_is_on_the_ledger(&data, vec![]).await;
 }

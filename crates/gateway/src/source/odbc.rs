@@ -417,7 +417,6 @@ impl Source for Odbc {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
 
     #[test]
     fn passwords_are_not_shown() {

@@ -4,7 +4,11 @@ use super::{
     face,
     visit::{Posted, Seen, Visit},
 };
-use crate::{DemoDoor, api::now_ms, cases::case_body};
+use crate::{
+    DemoDoor,
+    api::now_ms,
+    cases::{case_body, refuse_and_wait},
+};
 use askama::Template;
 use axum::{
     extract::{Path, Query},
@@ -84,9 +88,10 @@ pub(super) async fn case(seen: Seen) -> Response {
     let Seen { visit, view, role } = &seen;
     let t = &visit.t;
     let body = case_body(view, now_ms());
-    // those of a repeated role whom this case does not have are no news
-    let taken =
-        |(step, s): &(&flow::Step, &crate::cases::StepView)| step.of.is_none() || s.status != "skipped";
+    // those of a repeated role whom this case does not have are no news, nor what would undo what stands
+    let taken = |(step, s): &(&flow::Step, &crate::cases::StepView)| {
+        step.of.is_none() && step.undoes.is_none() || s.status != "skipped"
+    };
     let steps = view.package.steps.iter().zip(&body.steps).filter(taken).map(|(step, s)| StepRow {
         title: t.pick(&step.title).to_owned(),
         department: visit.department(&s.department),
@@ -446,7 +451,7 @@ fn reason_of<'a>(seen: &Seen, posted: &'a Posted) -> Result<&'a str, Box<Respons
 pub(super) async fn refuse(seen: Seen, posted: Posted) -> Response {
     match reason_of(&seen, &posted) {
         Ok(reason) => {
-            let refused = seen.visit.served.flow.refuse_case(seen.view.case.id, OFFICER, reason).await;
+            let refused = refuse_and_wait(&seen.visit.served, seen.view.case.id, OFFICER, reason).await;
             done(&seen, refused)
         }
         Err(response) => *response,

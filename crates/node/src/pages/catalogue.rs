@@ -93,14 +93,40 @@ struct ResourcePage<'a> {
     update: String,
     fields: Vec<FieldRow>,
     predicates: Vec<FieldRow>,
+    /// What it is described as: a sentence, and further rows by their key.
+    about: String,
+    described: Vec<(&'static str, String)>,
     /// Whether it is this department's own, and what of it is closed.
     own: bool,
     closed: Vec<String>,
 }
 
 pub(super) async fn resource(visit: Visit, Path(id): Path<String>) -> Response {
-    let found = id.parse().ok().and_then(|id| visit.served.flow.resource(&id));
-    let Some(resource) = found else { return visit.error(StatusCode::NOT_FOUND, "error-unknown") };
+    let found = id.parse().ok().and_then(|id| visit.served.flow.catalogue().listed(&id));
+    let Some(listed) = found else { return visit.error(StatusCode::NOT_FOUND, "error-unknown") };
+    let resource = listed.resource;
+    let (mut about, mut described) = (String::new(), Vec::new());
+    if let Some(d) = listed.description.as_ref().map(|d| &d.description) {
+        let t = &visit.t;
+        about = t.pick(&d.about).to_owned();
+        let words: Vec<String> = d.keywords.iter().map(|word| t.pick(word).to_owned()).collect();
+        let category = format!("{} {} {}", d.category.scheme, t.pick(&d.category.name), d.category.code);
+        let open = match &d.open {
+            None => t.get("catalogue-open-no"),
+            Some(condition) if condition.is_empty() => t.get("catalogue-open-yes"),
+            Some(condition) => format!("{}: {condition}", t.get("catalogue-open-yes")),
+        };
+        described = vec![
+            ("catalogue-process", t.pick(&d.process).to_owned()),
+            ("catalogue-scope", t.pick(&d.scope).to_owned()),
+            ("catalogue-category", category),
+            ("catalogue-code", d.code.clone()),
+            ("catalogue-format", d.format.clone()),
+            ("catalogue-keywords", t.join(&words)),
+            ("catalogue-open", open),
+        ];
+        described.retain(|(_, value)| !value.is_empty());
+    }
     let own = resource.holder == visit.served.department;
     let of_it = |id: &str| {
         let id = id.split_once(' ').map_or(id, |(_, id)| id);
@@ -132,6 +158,8 @@ pub(super) async fn resource(visit: Visit, Path(id): Path<String>) -> Response {
         update: visit.t.or(&format!("update-{}", resource.update), "update-other"),
         fields: fields.collect(),
         predicates: predicates.collect(),
+        about,
+        described,
         own,
         closed,
     })

@@ -9,9 +9,9 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use model::{ChainId, DepartmentId, Resource, Roster, ShareClass, SubjectKind, Text};
+use flow::Listed;
+use model::{ChainId, DepartmentId, Roster, ShareClass, SubjectKind, Text};
 use serde_json::{Map, Value, json};
-use std::borrow::Borrow;
 
 /// The EU's authority tables that DCAT-AP takes its controlled values from.
 const AUTHORITY: &str = "http://publications.europa.eu/resource/authority";
@@ -41,7 +41,8 @@ fn agent(chain: &ChainId, roster: &Roster, id: &DepartmentId) -> Value {
     json!({ "@id": format!("urn:tongban:{chain}:department:{id}"), "@type": "foaf:Agent", "foaf:name": name })
 }
 
-fn dataset(chain: &ChainId, roster: &Roster, resource: &Resource) -> Value {
+fn dataset(chain: &ChainId, roster: &Roster, listed: &Listed) -> Value {
+    let (resource, described) = (&listed.resource, listed.description.as_ref().map(|d| &d.description));
     let about = match resource.subject {
         SubjectKind::Person => ["一个自然人", "one person"],
         SubjectKind::Organisation => ["一个组织", "one organisation"],
@@ -54,10 +55,17 @@ fn dataset(chain: &ChainId, roster: &Roster, resource: &Resource) -> Value {
         .chain(resource.predicates.iter().map(|p| &p.title))
         .collect();
     let joined = |pick: fn(&Text) -> &str, by| titles.iter().map(|t| pick(t)).collect::<Vec<_>>().join(by);
-    let description = Text {
+    let asked = Text {
         zh: format!("每次查询{}：{}", about[0], joined(|t| &t.zh, "、")),
         en: format!("Asked about {} at a time: {}", about[1], joined(|t| &t.en, ", ")),
     };
+    let description = match described {
+        Some(d) => {
+            Text { zh: format!("{} {}", d.about.zh, asked.zh), en: format!("{} {}", d.about.en, asked.en) }
+        }
+        None => asked,
+    };
+    let words = titles.iter().copied().chain(described.iter().flat_map(|d| &d.keywords));
     let (access, rights) = match &resource.share {
         ShareClass::Unconditional => ("RESTRICTED", "无条件共享 (shared with every department)".to_owned()),
         ShareClass::Conditional => {
@@ -78,7 +86,7 @@ fn dataset(chain: &ChainId, roster: &Roster, resource: &Resource) -> Value {
         "dct:rights": { "@type": "dct:RightsStatement", "rdfs:label": rights },
         "dct:provenance": { "@type": "dct:ProvenanceStatement", "rdfs:label": resource.basis },
         "dct:conformsTo": { "@type": "dct:Standard", "dct:title": resource.standard },
-        "dcat:keyword": titles.iter().flat_map(|t| tagged(t).as_array().cloned()).flatten().collect::<Vec<_>>(),
+        "dcat:keyword": words.flat_map(|t| tagged(t).as_array().cloned()).flatten().collect::<Vec<_>>(),
     });
     if let Some(word) = frequency(&resource.update) {
         dataset["dct:accrualPeriodicity"] =
@@ -88,7 +96,7 @@ fn dataset(chain: &ChainId, roster: &Roster, resource: &Resource) -> Value {
 }
 
 /// The whole document.
-fn document(chain: &ChainId, name: &str, roster: &Roster, resources: &[impl Borrow<Resource>]) -> Value {
+fn document(chain: &ChainId, name: &str, roster: &Roster, resources: &[Listed]) -> Value {
     let prefixes = [
         ("dcat", "http://www.w3.org/ns/dcat#"),
         ("dct", "http://purl.org/dc/terms/"),
@@ -113,7 +121,7 @@ fn document(chain: &ChainId, name: &str, roster: &Roster, resources: &[impl Borr
         "dct:title": tagged(&title),
         "dct:description": tagged(&description),
         "dct:publisher": consortium,
-        "dcat:dataset": resources.iter().map(|r| dataset(chain, roster, r.borrow())).collect::<Vec<_>>(),
+        "dcat:dataset": resources.iter().map(|r| dataset(chain, roster, r)).collect::<Vec<_>>(),
     })
 }
 
@@ -121,24 +129,25 @@ fn document(chain: &ChainId, name: &str, roster: &Roster, resources: &[impl Borr
 pub(super) async fn catalogue(State(served): Shared) -> Response {
     let rules = served.flow.chain().rules();
     let (_, roster) = served.flow.chain().roster();
-    let (_, resources) = served.flow.catalogue().search("", 0, usize::MAX);
-    let document = document(&rules.chain, &rules.genesis.name, &roster, &resources);
+    let document = document(&rules.chain, &rules.genesis.name, &roster, &served.flow.catalogue().all());
     ([(header::CONTENT_TYPE, "application/ld+json")], document.to_string()).into_response()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
-    fn resource(share: &str, update: &str) -> Resource {
-        serde_json::from_value(json!({
+    fn resource(share: &str, update: &str) -> Listed {
+        let resource = serde_json::from_value(json!({
             "id": "tax.clearance", "version": 3, "title": { "zh": "完税", "en": "Tax clearance" }, "holder": "tax",
             "officer": "征管处", "subject": "unit", "share": serde_json::from_str::<Value>(share).unwrap(), "basis": "税收征管法",
             "standard": "GB/T 1", "update": update,
             "fields": [{ "id": "amount", "element": "fen", "title": { "zh": "税额", "en": "Amount" }, "sensitivity": 2 }],
             "predicates": [{ "id": "paid", "title": { "zh": "是否完税", "en": "Paid" } }],
         }))
-        .unwrap()
+        .unwrap();
+        Listed { resource: Arc::new(resource), description: None, published_ms: 0, changed_ms: 0 }
     }
 
     #[test]

@@ -109,7 +109,7 @@ pub(super) async fn page(visit: Visit, Path(id): Path<String>) -> Response {
         acts: package
             .steps
             .iter()
-            .filter(|s| s.kind == StepKind::Act)
+            .filter(|s| s.kind == StepKind::Act && s.undoes.is_none())
             .map(|s| {
                 let by = s.performer.as_ref().map(|d| visit.department(d.as_str())).unwrap_or_default();
                 (t.pick(&s.title).to_owned(), by)

@@ -3,6 +3,7 @@
 mod cases;
 mod catalogue;
 mod citizen;
+mod core;
 mod dcat;
 mod face;
 mod matters;
@@ -87,6 +88,7 @@ pub fn router(served: Arc<Served>) -> Router {
         .route("/desk", get(cases::desk))
         .route("/catalogue", get(catalogue::catalogue))
         .route("/catalogue.jsonld", get(dcat::catalogue))
+        .route("/catalogue.xml", get(core::catalogue))
         .route("/catalogue/{id}", get(catalogue::resource))
         .route("/sharing", get(sharing::page))
         .route("/explorer", get(public::explorer))

@@ -37,6 +37,28 @@ pub fn the_catalogue_follows_the_connectors(dir: &Path) {
     }
     let (_, shown) = resource(&["show", "water.account"]);
     assert_eq!((&shown["officer"], &shown["version"]), (&json!("营业部"), &json!(2)));
+    // what it is described as is published like it, found, and exported as the national standard has it
+    let described = format!(
+        "{}descriptions:\n  water.account:\n    about: {{ zh: 用水户的结清情况, en: Whether bills are paid }}\n    keywords: [{{ zh: 抄表, en: meter }}]\n    \
+         category: {{ scheme: 主题分类, name: {{ zh: 供水, en: Water }}, code: Z1 }}\n    code: 307001000000/000009\n    \
+         process: {{ zh: 营业, en: Billing }}\n    scope: {{ zh: 全市, en: The city }}\n    format: 数据库\n",
+        std::fs::read_to_string(&file).unwrap()
+    );
+    std::fs::write(&file, &described).unwrap();
+    let (code, answer) = resource(&["publish"]);
+    let row = json!({ "id": "water.account, described", "version": 1, "status": "published now" });
+    assert_eq!((code, &answer["resources"][1]), (Some(0), &row), "{answer}");
+    let begun = Instant::now();
+    while resource(&["check"]).0 != Some(0) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "its own node knows it");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(resource(&["list", "抄表"]).1["total"], 1);
+    // a number that may be somebody's is on no ledger
+    std::fs::write(&file, described.replace("抄表", "13900000000")).unwrap();
+    let (code, answer) = resource(&["publish"]);
+    assert!(code == Some(2) && answer.to_string().contains("unfit_text"), "{answer}");
+    std::fs::write(&file, &described).unwrap();
     let (code, found) = resource(&["list", "用水", "bills"]);
     assert_eq!(
         (code, &found["total"], &found["resources"][0]["id"]),
