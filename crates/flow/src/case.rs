@@ -532,10 +532,13 @@ impl Case {
             return Vec::new();
         }
         let pivot = package.pivot();
-        let pivot_begun = self.state(&pivot.id) != StepState::NotStarted;
+        let pivot_begun = self.is_past(package);
+        if !pivot_begun && self.goes_back(package) {
+            let (outcome, step, reason) = self.way_back(package);
+            return self.back(package, outcome, step, &reason, now_ms);
+        }
         if !pivot_begun && let Some((role, _)) = self.consents.iter().find(|(_, c)| c.2.is_some()) {
-            let step = party_steps(package, StepKind::Sign, role).first().cloned();
-            let step = step.unwrap_or(pivot.id.clone());
+            let step = signing(package, role);
             return self.back(package, CaseOutcome::Withdrawn, step, "consent_withdrawn", now_ms);
         }
         if !pivot_begun && let Some(step) = &self.refused_at {
@@ -668,14 +671,23 @@ impl Case {
     /// Whether a person may let the case go on: not while an action waits for its report, which alone can move it.
     pub fn may_resume(&self, package: &Package) -> bool {
         let Some(settled) = self.settled.as_ref().filter(|s| !s.outcome.is_final()) else { return false };
+        // a case that goes back does not go on: only what could not be undone is tried once more
+        if self.goes_back(package) && package.step(&settled.step).is_none_or(|s| s.undoes.is_none()) {
+            return false;
+        }
         let act = package.step(&settled.step).is_some_and(|s| s.kind == StepKind::Act);
         !(act && matches!(self.state(&settled.step), StepState::Waiting(_)))
+    }
+
+    /// Whether the pivot was requested, and did not fail.
+    pub fn is_past(&self, package: &Package) -> bool {
+        matches!(self.state(&package.pivot().id), StepState::Waiting(_) | StepState::Done(_))
     }
 
     /// Whether an officer may refuse the case: it rests, and nothing that cannot be taken back has begun.
     pub fn may_refuse(&self, package: &Package) -> bool {
         let rests = self.settled.as_ref().is_some_and(|s| !s.outcome.is_final());
-        rests && package.steps.iter().filter(|s| s.pivot).all(|s| self.state(&s.id) == StepState::NotStarted)
+        rests && !self.is_past(package)
     }
 
     /// The steps that are made again when a case that rests goes on: the decision it rests on with the calls that
@@ -799,6 +811,12 @@ pub(crate) fn holds(
         // not the error's own words: they may repeat a value
         Err(_) => Err("reads a value that is not there".into()),
     }
+}
+
+/// The step at which a party signs; the pivot where there is none.
+pub(crate) fn signing(package: &Package, role: &RoleId) -> StepId {
+    let signs = party_steps(package, StepKind::Sign, role);
+    signs.into_iter().next().unwrap_or_else(|| package.pivot().id.clone())
 }
 
 fn party_steps(package: &Package, kind: StepKind, role: &RoleId) -> Vec<StepId> {

@@ -568,9 +568,13 @@ impl<'a> Lint<'a> {
                 for (name, from) in &undo.parameters {
                     let what = format!("step {at}: parameter {name} of its `undo`");
                     // what the act itself returned is known by then
-                    let own = |(group, _): (&str, &str)| group == at;
-                    let step = if alternatives(from).any(own) { None } else { Some(step) };
-                    self.reference(at, &what, from, step);
+                    if alternatives(from).count() != from.split('|').count() {
+                        self.reference(at, &what, from, None);
+                    } else {
+                        for (group, name) in alternatives(from) {
+                            self.named(at, &what, group, Some(name), (group != at).then_some(step));
+                        }
+                    }
                 }
                 let taken = crate::package::undoing(&step.id);
                 if taken == step.id || self.package.step(&taken).is_some() {

@@ -401,6 +401,10 @@ impl Package {
                 copy.party = step.party.as_ref().map(|r| numbered(r, if several { k } else { 1 }));
                 let of_copy = |reference: &String| {
                     let one = |(group, name): (&str, &str)| match ours {
+                        // what this very copy returned
+                        _ if several && group == step.id.as_str() => {
+                            format!("{}.{name}", numbered(&step.id, k))
+                        }
                         Some(role) if group == role.as_str() => format!("{}.{name}", numbered(role, k)),
                         _ => format!("{group}.{name}"),
                     };

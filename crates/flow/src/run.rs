@@ -60,6 +60,8 @@ pub struct Settings<S> {
 pub(crate) struct Published {
     pub(crate) matters: BTreeMap<(MatterId, u32), (CommandId, Digest)>,
     pub(crate) approvals: BTreeMap<(DepartmentId, ApprovalId), CommandId>,
+    /// Versions of matters whose acts can be undone.
+    pub(crate) undone: BTreeSet<(MatterId, u32)>,
 }
 
 impl Published {
@@ -335,6 +337,9 @@ impl<S: Source> Flow<S> {
                 }
                 Body::PublishMatter(m) => {
                     state.published.matters.insert((m.id.clone(), m.version), (event.id, m.package));
+                }
+                Body::DeclareUndo(d) => {
+                    state.published.undone.insert((d.matter.clone(), d.version));
                 }
                 Body::ApproveBasis(a) => {
                     state.published.approvals.insert((signer.clone(), a.id.clone()), event.id);

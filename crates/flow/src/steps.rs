@@ -171,11 +171,15 @@ impl<S: Source> Flow<S> {
                 Some(Ok(Event { outcome: Outcome::Refused(refusal), height, .. })) => {
                     warn!(case = %id.short(), %step, code = refusal.code(), "the ledger refused a step");
                     // what cannot be undone was requested before: the case goes on, and is looked at again
-                    let undoes = flow.with_case(id, |_, p| p.step(&step).is_some_and(|s| s.undoes.is_some()));
-                    if refusal == Refusal::WrongState && undoes.unwrap_or(false) {
+                    if refusal == Refusal::WrongState {
                         flow.caught_up(height).await;
-                        flow.lock().under_way.remove(&(id, step));
-                        return;
+                        let overtaken = flow.with_case(id, |case, package| {
+                            case.is_past(package) && package.step(&step).is_some_and(|s| s.undoes.is_some())
+                        });
+                        if overtaken.unwrap_or(false) {
+                            flow.lock().under_way.remove(&(id, step));
+                            return;
+                        }
                     }
                     // after a withdrawal the case is settled as withdrawn, not handed to a person
                     if !matches!(

@@ -1,7 +1,7 @@
 //! How a case goes back: what was done before its pivot is undone before it is withdrawn or refused. Pure.
 
 use crate::{
-    case::{Case, Due, NO_ANSWER, StepState},
+    case::{Case, Due, NO_ANSWER, REFUSED_BY_OFFICER, StepState, signing},
     package::Package,
 };
 use model::*;
@@ -13,6 +13,32 @@ impl Case {
             let acted = |act| matches!(self.state(act), StepState::Done(_) | StepState::Waiting(_));
             undo.undoes.as_ref().is_some_and(acted) && !matches!(self.state(&undo.id), StepState::Done(_))
         })
+    }
+
+    /// Whether undoing has begun: from then on the case only goes back, whatever else comes.
+    pub(crate) fn goes_back(&self, package: &Package) -> bool {
+        package.steps.iter().any(|s| s.undoes.is_some() && self.actions.contains_key(&s.id))
+    }
+
+    /// How and why a case that goes back will end.
+    pub(crate) fn way_back(&self, package: &Package) -> (CaseOutcome, StepId, String) {
+        if let Some(step) = &self.refused_at {
+            return (CaseOutcome::Refused, step.clone(), REFUSED_BY_OFFICER.into());
+        }
+        for step in &package.steps {
+            if let StepState::Failed(_, code) = self.state(&step.id) {
+                let rule = step.rules.iter().find(|r| r.result.as_str() == code);
+                if rule.is_some_and(|r| r.outcome == CaseOutcome::Refused) {
+                    return (CaseOutcome::Refused, step.id.clone(), code);
+                }
+            }
+        }
+        if let Some((role, _)) = self.consents.iter().find(|(_, c)| c.2.is_some()) {
+            return (CaseOutcome::Withdrawn, signing(package, role), "consent_withdrawn".into());
+        }
+        let parked = self.settled.as_ref().filter(|s| s.outcome == CaseOutcome::Parked);
+        let step = parked.map_or(&package.pivot().id, |s| &s.step).clone();
+        (CaseOutcome::Withdrawn, step, "not_resumed_in_time".into())
     }
 
     /// How a case ends before its pivot: what was done is undone first, and what is being done is waited for.
@@ -37,6 +63,12 @@ impl Case {
                 StepState::Waiting(_) => act,
                 _ => continue,
             };
+            // handed to a person, who has not said yet that it may be tried once more
+            let resting = self.settled.as_ref().filter(|s| s.outcome == CaseOutcome::NeedsHuman);
+            if self.state(of_it) == StepState::NotStarted && resting.is_some_and(|s| &s.step == of_it) {
+                waits = true;
+                continue;
+            }
             match self.state(of_it) {
                 StepState::Done(_) => {}
                 StepState::Waiting(_) if self.is_overdue(of_it, now_ms) => {
@@ -64,7 +96,7 @@ impl Case {
 mod tests {
     use super::*;
     use crate::{
-        case::{REFUSED_BY_OFFICER, tests::World, tests::name, tests::settles},
+        case::{tests::World, tests::name, tests::settles},
         package::Package,
     };
 
@@ -186,6 +218,61 @@ steps:
         assert_eq!(w.due(), [Due::Act(name(UNDO))]);
         w.act(UNDO, None);
         assert_eq!(w.due(), settles(CaseOutcome::Withdrawn, "review", "not_resumed_in_time"));
+    }
+
+    #[test]
+    fn once_undoing_has_begun_the_case_only_goes_back() {
+        // parked for too long, and the applicant comes while it is undone
+        let mut w = held("unknown");
+        w.decide(false, "arrears");
+        let parked = w.due();
+        w.settle(&parked[0]);
+        assert!(w.case.may_resume(&w.package));
+        w.now += crate::case::PARKED_FOR_MS + 1;
+        w.act(UNDO, Some("silence"));
+        assert!(!w.case.may_resume(&w.package));
+        // it fails, a person tries it again, and it still ends as it would have
+        w.report(w.case.actions[&name(UNDO)].id, Some("row_count"));
+        let due = w.due();
+        assert_eq!(due, settles(CaseOutcome::NeedsHuman, UNDO, "row_count"));
+        w.settle(&due[0]);
+        assert!(w.case.may_resume(&w.package));
+        let again = w.case.again(&w.package);
+        w.apply(Body::ResumeCase(ResumeCase { case: w.case.id, again, reason: Commitment([0; 32]) }), "");
+        assert_eq!(w.due(), [Due::Act(name(UNDO))]);
+        w.act(UNDO, None);
+        assert_eq!(w.due(), settles(CaseOutcome::Withdrawn, "issue", "not_resumed_in_time"));
+        // refused by a rule, and what was subscribed to changes meanwhile: refused it stays
+        let mut w = held("no");
+        w.decide(false, "owes");
+        w.act(UNDO, Some("silence"));
+        let resting = Due::Settle(CaseOutcome::NeedsHuman, name("bills"), crate::case::DATA_CHANGED.into());
+        w.settle(&resting);
+        assert!(!w.case.may_resume(&w.package));
+        w.report(w.case.actions[&name(UNDO)].id, None);
+        assert_eq!(w.due(), settles(CaseOutcome::Refused, "review", "owes"));
+    }
+
+    #[test]
+    fn what_the_ledger_does_not_let_be_undone_is_a_persons_and_asked_for_once() {
+        let mut w = held("no");
+        w.decide(false, "owes");
+        assert_eq!(w.due(), [Due::Act(name(UNDO))]);
+        // the ledger refused the request
+        let resting = Due::Settle(CaseOutcome::NeedsHuman, name(UNDO), "wrong_state".into());
+        w.settle(&resting);
+        assert_eq!(w.due(), []);
+    }
+
+    #[test]
+    fn after_a_pivot_that_failed_a_case_can_still_be_refused() {
+        let mut w = held("yes");
+        w.decide(true, "pass");
+        w.act("issue", Some("refused_by_source"));
+        let due = w.due();
+        assert_eq!(due, settles(CaseOutcome::NeedsHuman, "issue", "refused_by_source"));
+        w.settle(&due[0]);
+        assert!(w.case.may_refuse(&w.package) && !w.case.is_past(&w.package));
     }
 
     #[test]

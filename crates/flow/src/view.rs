@@ -135,7 +135,10 @@ impl<S: Source> Flow<S> {
     pub fn is_published(&self, package: &Package) -> bool {
         let key = (package.id.clone(), package.version);
         let hash = package.hash(self.suite());
-        self.lock().published.matters.get(&key).is_some_and(|(_, published)| *published == hash)
+        let state = self.lock();
+        // what its acts are undone by has to be known to the ledger before the first case
+        state.published.matters.get(&key).is_some_and(|(_, published)| *published == hash)
+            && (package.undone().is_none() || state.published.undone.contains(&key))
     }
 }
 

@@ -105,6 +105,7 @@ pub(crate) fn request(
             ensure(act.state == ActionState::Done, Refusal::WrongState)?;
             held.undoing = true;
             state.put(&Key::Held(new.case), &held);
+            state.put(&Key::HeldAct(id), &true);
         }
     }
     state.put(&key, &id);
@@ -127,7 +128,8 @@ pub(crate) fn report(scene: &Scene<'_>, state: &mut Decision<'_>, new: &ReportAc
     let mut case: CaseRecord = state.need(&Key::Case(action.case), Refusal::UnknownCase)?;
     let mut held = held(scene, state, action.case)?;
     let mut side = side(scene, state, &case, &action.step)?;
-    if matches!(side, Side::Act) && !state.get(&Key::HeldAct(new.action))?.unwrap_or(false) {
+    // what was requested before the declaration stays what it was
+    if !matches!(side, Side::Neither) && !state.get(&Key::HeldAct(new.action))?.unwrap_or(false) {
         side = Side::Neither;
     }
     match side {

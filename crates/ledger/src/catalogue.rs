@@ -60,12 +60,20 @@ pub(crate) fn describe_resource(
         sharing::plain(&text.zh)?;
         sharing::plain(&text.en)?;
     }
-    for text in [&category.scheme, format].into_iter().chain(open) {
+    // open to everybody on no condition: nothing is said
+    for text in [&category.scheme, format].into_iter().chain(open.iter().filter(|o| !o.is_empty())) {
         sharing::plain(text)?;
     }
+    // codes have many digits; but no part of one is as long as a telephone or identity number and of its form
+    let somebodys = |run: &str| {
+        let digits = run.bytes().all(|b| b.is_ascii_digit());
+        digits && (run.len() == 11 && run.starts_with('1') || run.len() == 15)
+            || identifier::resident(run).is_ok()
+    };
     let plain = |code: &String| {
         let known = |b: u8| b.is_ascii_alphanumeric() || b"/._-".contains(&b);
-        code.len() <= CODE_BYTES_MAX && code.bytes().all(known) && identifier::resident(code).is_err()
+        let parts = || code.split(|c: char| !c.is_ascii_alphanumeric());
+        code.len() <= CODE_BYTES_MAX && code.bytes().all(known) && !parts().any(somebodys)
     };
     ensure([code, &category.code].into_iter().chain(related).all(plain), Refusal::UnfitText)?;
     ensure(!code.is_empty(), Refusal::WrongShape)?;

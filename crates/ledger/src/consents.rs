@@ -1,6 +1,7 @@
 //! Terminals, identification and consent.
 
 use crate::{
+    actions::held,
     apply::Scene,
     cases::{matter_of, open_case},
     state::{ConsentRecord, Decision, Identified, Key, Stop, ensure},
@@ -51,6 +52,8 @@ pub(crate) fn give(scene: &Scene<'_>, state: &mut Decision<'_>, new: &GiveConsen
     ensure(terms.items.len() <= ITEMS_MAX, Refusal::Oversized)?;
     let case = open_case(state, terms.case)?;
     ensure(&case.handler == scene.signer, Refusal::NotYours)?;
+    // a case that goes back asks for nothing more
+    ensure(!held(scene, state, terms.case)?.undoing, Refusal::WrongState)?;
     let party = case.parties.iter().find(|p| p.party.role == terms.role).ok_or(Refusal::WrongParty)?;
     ensure(party.party.subject == terms.subject && terms.chain == scene.rules.chain, Refusal::WrongParty)?;
     let identified = party.identified.as_ref().ok_or(Refusal::NotIdentified)?;

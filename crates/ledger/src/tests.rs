@@ -718,18 +718,24 @@ fn an_entry_is_described_by_its_holder_version_by_version_and_without_a_number_o
     w.accept("registry", of(1, &description));
     w.refuse("registry", of(1, &description), Refusal::WrongVersion);
     w.accept("registry", of(2, &description));
+    // open without a condition
+    let open = Description { open: Some(String::new()), ..description.clone() };
+    w.accept("registry", of(3, &open));
     let unknown =
         DescribeResource { resource: name("registry.nothing"), version: 1, description: description.clone() };
     w.refuse("registry", Body::DescribeResource(unknown), Refusal::UnknownResource);
     let changed = |change: &dyn Fn(&mut Description)| {
         let mut changed = description.clone();
         change(&mut changed);
-        of(3, &changed)
+        of(4, &changed)
     };
     for (body, why) in [
         (changed(&|d| d.about = text("call 139 0000 0000")), Refusal::UnfitText),
         (changed(&|d| d.scope = text(" ")), Refusal::WrongShape),
         (changed(&|d| d.code = "11010519491231002X".into()), Refusal::UnfitText),
+        (changed(&|d| d.code = "x/11010519491231002X-1".into()), Refusal::UnfitText),
+        (changed(&|d| d.related = vec!["13900000000".into()]), Refusal::UnfitText),
+        (changed(&|d| d.category.code = "110105491231002".into()), Refusal::UnfitText),
         (changed(&|d| d.code = "a b".into()), Refusal::UnfitText),
         (changed(&|d| d.code = String::new()), Refusal::WrongShape),
         (changed(&|d| d.related = vec!["x".repeat(129)]), Refusal::UnfitText),

@@ -155,6 +155,13 @@ fn what_was_done_before_the_declaration_stays_as_it_was() {
     w.accept("registry", report(hold, None));
     w.refuse("bureau", w.request(case, "release"), Refusal::WrongState);
     w.refuse("bureau", settle(case, CaseOutcome::Withdrawn), Refusal::WrongState);
+    // and so does what undoes it
+    let mut w = world(false);
+    let case = w.sale();
+    let release = w.accept("bureau", w.request(case, "release"));
+    w.accept("bureau", declare(&[("hold", "release")]));
+    w.accept("registry", report(release, Some("row_count")));
+    w.accept("bureau", settle(case, CaseOutcome::Withdrawn));
     let other = w.sale();
     let hold = w.accept("bureau", w.request(other, "hold"));
     w.accept("registry", report(hold, Some("row_count")));

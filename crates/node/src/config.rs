@@ -137,6 +137,8 @@ fn default_vault() -> PathBuf {
 fn below(address: &str, dir: &Path) -> String {
     let local = |path: &str| dir.join(path).to_string_lossy().into_owned();
     match address.split_once(':') {
+        // a connection string may hold anything, and names no path of ours
+        Some(("odbc", _)) => address.to_owned(),
         _ if address.contains("://") => address.to_owned(),
         Some((kind @ ("files" | "sqlite"), path)) => format!("{kind}:{}", local(path)),
         _ => local(address),
@@ -227,5 +229,25 @@ impl Config {
         read_only: bool,
     ) -> Result<gateway::Connected, gateway::SourceError> {
         gateway::Connected::open(&self.database, &self.dir, connector, read_only).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_paths_are_below_the_configuration() {
+        let below = |address: &str| below(address, Path::new("/etc/tongban"));
+        assert_eq!(below("department.db"), "/etc/tongban/department.db");
+        assert_eq!(below("sqlite:department.db"), "sqlite:/etc/tongban/department.db");
+        assert_eq!(below("files:drop"), "files:/etc/tongban/drop");
+        for whole in [
+            "postgres://tongban:secret@10.0.0.5/registry",
+            "https://gas.example/api",
+            "odbc:DSN=registry;UID=tongban;PWD=a://b",
+        ] {
+            assert_eq!(below(whole), whole);
+        }
     }
 }

@@ -5,9 +5,11 @@ use gateway::odbc::{
     Cell, JOURNAL, READ_BYTES_MAX, Reply, Request, STATEMENT_SECONDS, Statement, VALUE_BYTES_MAX,
 };
 use odbc_api::{
-    Connection, ConnectionOptions, Cursor, CursorRow, DataType, Error, ResultSetMetadata as _,
+    Connection, ConnectionOptions, Cursor, CursorImpl, CursorRow, DataType, Error, ParameterCollectionRef,
+    ResultSetMetadata as _,
     buffers::Indicator,
     environment,
+    handles::StatementImpl,
     parameter::{InputParameter, VarBinaryBox, VarBinarySliceMut, VarCell, VarWCharBox, WideText},
 };
 use std::io::{BufRead as _, Write as _};
@@ -22,6 +24,8 @@ const LINE_BYTES_MAX: u64 = 16 << 20;
 fn main() {
     // where a limit cannot be set the gateway's own time limit still holds
     let _ = rlimit::setrlimit(rlimit::Resource::AS, MEMORY_MAX, MEMORY_MAX);
+    // what a driver that crashes had in memory is on no disk
+    let _ = rlimit::setrlimit(rlimit::Resource::CORE, 0, 0);
     let mut input = std::io::stdin().lock();
     let mut connection = None;
     loop {
@@ -56,7 +60,7 @@ fn failed(why: impl Into<String>) -> Reply {
     Reply::Failed { why: why.into() }
 }
 
-/// An error's state and number, and whether the database's own rules refuse. Its message may quote a value, and is not passed on.
+/// An error's state and number. Its message may quote a value, and is not passed on.
 struct Told {
     state: String,
     native: i32,
@@ -72,16 +76,56 @@ fn told(e: &Error) -> Option<Told> {
 }
 
 fn reply_to(e: Error) -> Reply {
-    let Some(Told { state, native }) = told(&e) else { return failed("the driver failed without a code") };
-    // SQLSTATE class 23: a violated constraint; P0001 and 45000: raised by a trigger. SQLite's driver has no states of its own: 19 is
-    // its number of a constraint or raised error
-    if state.starts_with("23") || state == "P0001" || state == "45000" || state == "HY000" && native == 19 {
-        return Reply::Refused;
+    match told(&e) {
+        Some(Told { state, native }) => failed(format!("code {state}/{native}")),
+        None => failed("the driver failed without a code"),
     }
-    failed(format!("code {state}/{native}"))
 }
 
-fn open(to: &str, read_only: bool) -> Result<Connection<'static>, Reply> {
+/// A connection and whose it is: drivers put what their databases say of themselves into numbers of their own.
+struct Connected {
+    connection: Connection<'static>,
+    dbms: String,
+}
+
+impl Connected {
+    /// What came of a write: whether the database's own rules refuse it.
+    fn written(&self, e: Error) -> Reply {
+        let Some(Told { state, native }) = told(&e) else { return reply_to(e) };
+        // SQLSTATE class 23: a violated constraint; P0001 and 45000: raised by a trigger
+        let by_state = state.starts_with("23") || state == "P0001" || state == "45000";
+        let by_number = match &self.dbms {
+            // sqlite.org/rescode.html: a constraint, or raised by a trigger
+            dbms if dbms.contains("sqlite") => native == 19,
+            // ORA-20000 to ORA-20999: raise_application_error
+            dbms if dbms.contains("oracle") => (20_000..21_000).contains(&native.unsigned_abs()),
+            // -20000 to -30000: raised by a user's own block (DM8 SQL manual)
+            dbms if dbms.starts_with("dm") => (20_000..=30_000).contains(&native.unsigned_abs()),
+            _ => false,
+        };
+        if by_state || by_number { Reply::Refused } else { reply_to(e) }
+    }
+
+    /// Whether a statement failed because there is no such table: SQLSTATE 42S02, PostgreSQL's own 42P01; SQLite's driver tells every
+    /// mistake in a statement as HY000/1.
+    fn lacks_table(&self, told: &Told) -> bool {
+        let sqlite = self.dbms.contains("sqlite") && told.state == "HY000" && told.native == 1;
+        told.state == "42S02" || told.state == "42P01" || sqlite
+    }
+
+    /// Runs a statement, in time where the driver knows time limits; one without has the gateway's.
+    fn run(
+        &self,
+        sql: &str,
+        values: impl ParameterCollectionRef,
+    ) -> Result<Option<CursorImpl<StatementImpl<'_>>>, Error> {
+        let mut statement = self.connection.preallocate()?;
+        let _ = statement.set_query_timeout_sec(STATEMENT_SECONDS);
+        statement.into_cursor(sql, values)
+    }
+}
+
+fn open(to: &str, read_only: bool) -> Result<Connected, Reply> {
     let options = ConnectionOptions { login_timeout_sec: Some(CONNECT_SECONDS), ..Default::default() };
     let environment = environment().map_err(|_| failed("the machine has no ODBC driver manager"))?;
     let connection = environment.connect_with_connection_string(to, options).map_err(reply_to)?;
@@ -89,12 +133,14 @@ fn open(to: &str, read_only: bool) -> Result<Connection<'static>, Reply> {
     if quote != Some('"') {
         return Err(failed("names are not quoted as SQL has it here; use the source of this database's own"));
     }
+    let dbms = connection.database_management_system_name().map_err(reply_to)?.to_lowercase();
+    let connection = Connected { connection, dbms };
     if !read_only {
         let journal = format!(
             "CREATE TABLE {JOURNAL} (\"key\" VARCHAR(191) NOT NULL PRIMARY KEY, \"result\" VARCHAR(4000) NOT NULL)"
         );
         // it is there already, or an administrator makes it
-        let _ = connection.execute(&journal, (), Some(STATEMENT_SECONDS));
+        let _ = connection.run(&journal, ());
     }
     Ok(connection)
 }
@@ -117,7 +163,7 @@ fn values(cells: Vec<Cell>) -> Result<Vec<Box<dyn InputParameter>>, Reply> {
     cells.into_iter().map(value).collect()
 }
 
-fn answer(connection: &Connection<'_>, request: Request) -> Result<Reply, Reply> {
+fn answer(connection: &Connected, request: Request) -> Result<Reply, Reply> {
     match request {
         Request::Open { .. } => Err(failed("it is connected")),
         Request::Describe { sql } => describe(connection, &sql),
@@ -126,16 +172,15 @@ fn answer(connection: &Connection<'_>, request: Request) -> Result<Reply, Reply>
     }
 }
 
-fn describe(connection: &Connection<'_>, sql: &str) -> Result<Reply, Reply> {
-    let described = connection.execute(sql, (), Some(STATEMENT_SECONDS)).and_then(|cursor| {
+fn describe(connection: &Connected, sql: &str) -> Result<Reply, Reply> {
+    let described = connection.run(sql, ()).and_then(|cursor| {
         let Some(mut cursor) = cursor else { return Ok(vec![]) };
         let n = u16::try_from(cursor.num_result_cols()?).unwrap_or_default();
         (1..=n).map(|i| Ok((cursor.col_name(i)?, type_name(&cursor.col_data_type(i)?)))).collect()
     });
     match described {
         Ok(columns) => Ok(Reply::Columns { columns }),
-        // SQLSTATE class 08: the connection is gone; HYT: out of time. Anything else is about the table
-        Err(e) if told(&e).is_some_and(|t| !t.state.starts_with("08") && !t.state.starts_with("HYT")) => {
+        Err(e) if told(&e).is_some_and(|t| connection.lacks_table(&t)) => {
             Ok(Reply::Columns { columns: vec![] })
         }
         Err(e) => Err(reply_to(e)),
@@ -163,7 +208,6 @@ fn type_name(kind: &DataType) -> String {
 
 fn text(row: &mut CursorRow<'_>, column: u16, buffer: &mut Vec<u16>) -> Result<Option<Cell>, Reply> {
     // characters of the largest value there may be, one more, and what ends them
-    buffer.clear();
     buffer.resize(VALUE_BYTES_MAX + 2, 0);
     let mut value = VarCell::<_, WideText>::from_buffer(buffer.as_mut_slice(), Indicator::Null);
     row.get_data(column, &mut value).map_err(reply_to)?;
@@ -185,14 +229,14 @@ fn binary(row: &mut CursorRow<'_>, column: u16) -> Result<Option<Cell>, Reply> {
 }
 
 fn read(
-    connection: &Connection<'_>,
+    connection: &Connected,
     sql: &str,
     sought: Vec<Cell>,
     bytes: &[bool],
     limit: u64,
 ) -> Result<Reply, Reply> {
     let sought = values(sought)?;
-    let cursor = match connection.execute(sql, sought.as_slice(), Some(STATEMENT_SECONDS)) {
+    let cursor = match connection.run(sql, sought.as_slice()) {
         Ok(cursor) => cursor,
         // SQLSTATE class 22: the value is none of the column's type, so that nothing equals it
         Err(e) if told(&e).is_some_and(|t| t.state.starts_with("22")) => {
@@ -223,28 +267,28 @@ fn read(
 }
 
 fn write(
-    connection: &Connection<'_>,
+    connection: &Connected,
     key: &str,
     result: &str,
     statements: Vec<Statement>,
 ) -> Result<Reply, Reply> {
-    connection.set_autocommit(false).map_err(reply_to)?;
+    connection.connection.set_autocommit(false).map_err(reply_to)?;
     let mut done = transaction(connection, key, result, statements);
     if matches!(done, Ok(Reply::Written { before: None })) {
-        if let Err(e) = connection.commit() {
-            let _ = connection.rollback();
-            done = Err(reply_to(e));
+        if let Err(e) = connection.connection.commit() {
+            let _ = connection.connection.rollback();
+            done = Err(connection.written(e));
         }
     } else {
-        connection.rollback().map_err(reply_to)?;
+        connection.connection.rollback().map_err(reply_to)?;
     }
-    connection.set_autocommit(true).map_err(reply_to)?;
+    connection.connection.set_autocommit(true).map_err(reply_to)?;
     done
 }
 
-fn kept(connection: &Connection<'_>, key: &str) -> Result<Option<String>, Reply> {
+fn kept(connection: &Connected, key: &str) -> Result<Option<String>, Reply> {
     let sql = format!("SELECT \"result\" FROM {JOURNAL} WHERE \"key\" = ?");
-    let cursor = connection.execute(&sql, &wide(key), Some(STATEMENT_SECONDS));
+    let cursor = connection.run(&sql, &wide(key));
     let Some(mut cursor) = cursor.map_err(reply_to)? else { return Ok(None) };
     let Some(mut row) = cursor.next_row().map_err(reply_to)? else { return Ok(None) };
     match text(&mut row, 1, &mut Vec::new())? {
@@ -254,7 +298,7 @@ fn kept(connection: &Connection<'_>, key: &str) -> Result<Option<String>, Reply>
 }
 
 fn transaction(
-    connection: &Connection<'_>,
+    connection: &Connected,
     key: &str,
     result: &str,
     statements: Vec<Statement>,
@@ -264,13 +308,13 @@ fn transaction(
     }
     let enter = format!("INSERT INTO {JOURNAL} VALUES (?, ?)");
     let entered = (&wide(key), &wide(result));
-    if let Err(e) = connection.execute(&enter, entered, Some(STATEMENT_SECONDS)) {
+    if let Err(e) = connection.run(&enter, entered) {
         // somebody else entered it in between: after that one's transaction it is there
-        let reply = reply_to(e);
+        let reply = connection.written(e);
         if !matches!(reply, Reply::Refused) {
             return Err(reply);
         }
-        connection.rollback().map_err(reply_to)?;
+        connection.connection.rollback().map_err(reply_to)?;
         return match kept(connection, key)? {
             Some(before) => Ok(Reply::Written { before: Some(before) }),
             None => Err(failed("the action journal takes no key")),
@@ -278,10 +322,10 @@ fn transaction(
     }
     for Statement { sql, values: new, expect } in statements {
         let new = values(new)?;
-        let mut statement = connection.preallocate().map_err(reply_to)?;
+        let mut statement = connection.connection.preallocate().map_err(reply_to)?;
         // a driver without time limits has the gateway's
         let _ = statement.set_query_timeout_sec(STATEMENT_SECONDS);
-        statement.execute(&sql, new.as_slice()).map_err(reply_to)?;
+        statement.execute(&sql, new.as_slice()).map_err(|e| connection.written(e))?;
         let found = statement.row_count().map_err(reply_to)?.unwrap_or_default() as u64;
         if found != expect {
             return Ok(Reply::RowCount { expected: expect, found });

@@ -23,7 +23,7 @@ pub enum ConnectorCommand {
         /// The standard and the connector file.
         #[arg(num_args = 2, required = true)]
         files: Vec<PathBuf>,
-        /// A SQLite file, `postgres://…`, `mysql://…`, `files:FOLDER`, or a service at `http(s)://…`. A password is better put into
+        /// A SQLite file, `postgres://…`, `mysql://…`, `odbc:DSN=…`, `files:FOLDER`, or a service at `http(s)://…`. A password is better put into
         /// TONGBAN_DATABASE, where no other user of the machine sees it.
         #[arg(long, env = "TONGBAN_DATABASE", hide_env_values = true)]
         database: String,
@@ -199,6 +199,9 @@ async fn test(
         let expected = expected.map_err(|e| {
             anyhow::anyhow!("{}: no question and answer (column {}); see --help", at(), e.column())
         })?;
+        if expected.answer.is_none() && expected.reason.is_none() {
+            bail!("{}: where there is no answer, say the `reason`: not_found, ambiguous, …", at());
+        }
         let asked = question(connector, &expected.query, expected.subject).with_context(at)?;
         let (resource, what, about, parameters) = asked;
         let differs = match (gateway.answer(&resource, &what, &about, &parameters).await, expected.answer) {
@@ -210,7 +213,7 @@ async fn test(
                 fields
             }
             (Ok(_), None) => vec!["an answer where none was expected".into()],
-            (Err(e), None) if expected.reason.is_none() || expected.reason.as_deref() == e.code() => vec![],
+            (Err(e), None) if expected.reason.as_deref() == e.code() => vec![],
             (Err(e), _) => vec![e.to_string()],
         };
         bar.inc(1);

@@ -144,24 +144,33 @@ pub enum Reply {
     },
 }
 
-/// A connection string without its password.
+/// What of a connection string is shown. Drivers name their secrets as they like.
+const SHOWN: [&str; 12] = [
+    "driver",
+    "dsn",
+    "filedsn",
+    "server",
+    "servername",
+    "host",
+    "port",
+    "database",
+    "db",
+    "dbq",
+    "uid",
+    "username",
+];
+
+/// A connection string with what is known to be no secret.
 pub(super) fn shown(connection: &str) -> String {
-    let secret = |name: &str| {
-        let name = name.trim().to_lowercase();
-        name.contains("pwd") || name.contains("pass")
+    // a value in braces may hold semicolons: what follows a secret may belong to it, and is not shown
+    let known = |part: &&str| {
+        let name = part.split('=').next().unwrap_or_default().trim().to_lowercase();
+        SHOWN.contains(&name.as_str()) && !(part.contains('/') && name == "uid")
     };
-    // a value in braces may hold semicolons: what follows one is told with it, and not shown
-    let mut parts = Vec::new();
-    for part in connection.split(';') {
-        match part.split_once('=') {
-            Some((name, _)) if secret(name) => {
-                parts.push(format!("{name}=…"));
-                break;
-            }
-            _ => parts.push(part.to_owned()),
-        }
-    }
-    parts.join(";")
+    let parts: Vec<&str> = connection.split(';').collect();
+    let first = parts.iter().copied().take_while(known).collect::<Vec<_>>();
+    let rest = if first.len() < parts.len() { ";…" } else { "" };
+    format!("{}{rest}", first.join(";"))
 }
 
 /// A running program and its two ends.
@@ -422,7 +431,9 @@ mod tests {
     fn passwords_are_not_shown() {
         let shown = |text: &str| crate::shown(&format!("odbc:{text}"));
         assert_eq!(shown("DSN=registry"), "odbc:DSN=registry");
-        assert_eq!(shown("Driver={DM8};UID=tongban;PWD=se;cret;x=y"), "odbc:Driver={DM8};UID=tongban;PWD=…");
-        assert_eq!(shown("DSN=a;Password={b;c};d"), "odbc:DSN=a;Password=…");
+        assert_eq!(shown("Driver={DM8};UID=tongban;PWD=se;cret;x=y"), "odbc:Driver={DM8};UID=tongban;…");
+        assert_eq!(shown("DSN=a;Password={b;c};d"), "odbc:DSN=a;…");
+        assert_eq!(shown("DSN=a;AccessToken=b"), "odbc:DSN=a;…");
+        assert_eq!(shown("DSN=a;UID=scott/tiger"), "odbc:DSN=a;…");
     }
 }

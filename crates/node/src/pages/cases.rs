@@ -187,7 +187,7 @@ fn actions(seen: &Seen) -> (Vec<ActionRow>, String) {
             .get(role)
             .is_some_and(|(_, terms, withdrawn)| withdrawn.is_none() && terms.expires_ms > now)
     };
-    let before_pivot = case.state(&view.package.pivot().id) == StepState::NotStarted;
+    let before_pivot = !case.is_past(&view.package);
     // a consent somebody is still told of changes under can be withdrawn whatever became of the case
     let told = |role: &RoleId| {
         let on_consent = |s: &flow::Subscription| {

@@ -1,5 +1,6 @@
-//! The catalogue as the national standard writes it: the core metadata of GB/T 21063.3-2007 (twelve elements, by their short names), and
-//! in `guide` what the guide to the catalogue of government information resources (发改高技〔2017〕1272号) asks for beside them.
+//! The catalogue as the national standard writes it: the core metadata of GB/T 21063.3-2007 by its elements' short names, without the
+//! optional addresses `onLineSrc` and `ServInfo` (entries are asked call by call, from whichever node one has); and in `guide` what the
+//! guide to the catalogue of government information resources (发改高技〔2017〕1272号) asks for beside them.
 //!
 //! It follows the standard's set of elements. Its text and schema were not at hand, so that nothing here claims to be valid against them.
 
@@ -56,31 +57,36 @@ fn cycle(update: &str) -> &str {
     }
 }
 
+/// Without what no XML document may hold (XML 1.0, 2.2).
+fn fit(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}')).collect()
+}
+
 fn entry(roster: &Roster, listed: &Listed) -> Entry {
     let resource = &listed.resource;
     let described = listed.description.as_ref().map(|d| &d.description);
     let holder = roster.member(&resource.holder).map_or(resource.holder.to_string(), |m| m.title.zh.clone());
     let titles = resource.fields.iter().map(|f| &f.title).chain(resource.predicates.iter().map(|p| &p.title));
     let titles: Vec<&str> = titles.map(|t| t.zh.as_str()).collect();
-    let elements = resource.fields.iter().map(|f| (f.title.zh.clone(), f.element.to_string()));
-    let questions = resource.predicates.iter().map(|p| (p.title.zh.clone(), "yes_no".to_owned()));
+    let elements = resource.fields.iter().map(|f| (fit(&f.title.zh), f.element.to_string()));
+    let questions = resource.predicates.iter().map(|p| (fit(&p.title.zh), "yes_no".to_owned()));
     // 1: unconditional, 2: conditional, 3: not shared
     let (share_type, share_condition) = match &resource.share {
-        ShareClass::Unconditional => (1, resource.basis.clone()),
-        ShareClass::Conditional => (2, format!("经本人授权或者依法核准（{}）", resource.basis)),
-        ShareClass::NotShared { citation } => (3, citation.clone()),
+        ShareClass::Unconditional => (1, fit(&resource.basis)),
+        ShareClass::Conditional => (2, format!("经本人授权或者依法核准（{}）", fit(&resource.basis))),
+        ShareClass::NotShared { citation } => (3, fit(citation)),
     };
     let mut keywords: Vec<String> =
         described.iter().flat_map(|d| &d.keywords).map(|word| word.zh.clone()).collect();
     if keywords.is_empty() {
-        keywords = titles.iter().map(|title| (*title).to_owned()).collect();
+        keywords = titles.iter().map(|title| fit(title)).collect();
     }
     Entry {
         id: resource.id.to_string(),
-        title: resource.title.zh.clone(),
+        title: fit(&resource.title.zh),
         published: Day::of(listed.published_ms).to_string(),
         changed: Day::of(listed.changed_ms).to_string(),
-        about: described.map_or_else(|| titles.join("、"), |d| d.about.zh.clone()),
+        about: fit(&described.map_or_else(|| titles.join("、"), |d| d.about.zh.clone())),
         // what nobody classified stands under its department
         scheme: described.map_or("部门分类".into(), |d| d.category.scheme.clone()),
         category: described.map_or(holder.clone(), |d| d.category.name.zh.clone()),
@@ -92,7 +98,7 @@ fn entry(roster: &Roster, listed: &Listed) -> Entry {
         update: cycle(&resource.update).to_owned(),
         items: elements.chain(questions).collect(),
         related: described.map(|d| d.related.clone()).unwrap_or_default(),
-        officer: resource.officer.clone(),
+        officer: fit(&resource.officer),
         holder,
         keywords,
         share_type,
@@ -120,7 +126,7 @@ mod tests {
 
     fn resource(share: Value) -> Arc<Resource> {
         let resource = json!({
-            "id": "tax.clearance", "version": 3, "title": { "zh": "完税 <信息>", "en": "Tax clearance" }, "holder": "tax",
+            "id": "tax.clearance", "version": 3, "title": { "zh": "完税 <信息>\u{7}", "en": "Tax clearance" }, "holder": "tax",
             "officer": "征管处", "subject": "unit", "share": share, "basis": "税收征管法", "standard": "GB/T 1", "update": "weekly",
             "fields": [{ "id": "amount", "element": "money.fen", "title": { "zh": "税额", "en": "Amount" }, "sensitivity": 2 }],
             "predicates": [{ "id": "paid", "title": { "zh": "是否完税", "en": "Paid" } }],
@@ -181,7 +187,7 @@ mod tests {
                 assert!(!element(text, name).is_empty(), "{name} in {text}");
             }
         }
-        assert!(!bare.contains("<信息>"), "{bare}");
+        assert!(!bare.contains("<信息>") && !bare.contains('\u{7}'), "{bare}");
         assert_eq!(element(&bare, "shareType"), ["2"]);
         assert_eq!(element(&bare, "updateCycle"), ["每周"]);
         assert_eq!(element(&bare, "dataElement"), ["money.fen", "yes_no"]);
