@@ -43,7 +43,7 @@ const IMPORTS: [(&str, &[&str]); 15] = [
     ("identity", &["model", "crypto"]),
     ("face", &["model", "crypto"]),
     ("gateway", &["model", "crypto", "proof"]),
-    ("tongban-odbc", &["gateway"]),
+    ("tongban-odbc", &["model", "gateway"]),
     ("tongban-lake", &["model", "crypto", "proof", "gateway"]),
     ("flow", &["model", "crypto", "ledger", "proof", "chain", "gateway", "identity"]),
     ("node", &["model", "crypto", "ledger", "proof", "chain", "identity", "face", "gateway", "flow"]),
