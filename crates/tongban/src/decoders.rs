@@ -106,6 +106,18 @@ pub fn policy(bytes: &[u8]) {
     });
 }
 
+/// What a node and the program that holds an ODBC connection say to each other, a line each.
+pub fn odbc(bytes: &[u8]) {
+    if let Ok(request) = serde_json::from_slice::<gateway::odbc::Request>(bytes) {
+        let text = serde_json::to_vec(&request).expect("a request can be written as JSON");
+        assert!(serde_json::from_slice::<gateway::odbc::Request>(&text).is_ok());
+    }
+    if let Ok(reply) = serde_json::from_slice::<gateway::odbc::Reply>(bytes) {
+        let text = serde_json::to_vec(&reply).expect("a reply can be written as JSON");
+        assert!(serde_json::from_slice::<gateway::odbc::Reply>(&text).is_ok());
+    }
+}
+
 /// A picture of a terminal's camera or a document.
 pub fn picture(bytes: &[u8]) {
     if let Ok(picture) = ::face::Picture::decode(bytes) {

@@ -8,7 +8,7 @@ use tongban::decoders;
 
 type Decoder = fn(&[u8]);
 
-const DECODERS: [(&str, Decoder, usize); 12] = [
+const DECODERS: [(&str, Decoder, usize); 13] = [
     ("body", decoders::body, 20_000),
     ("command", decoders::command, 20_000),
     ("block", decoders::block, 5_000),
@@ -21,6 +21,7 @@ const DECODERS: [(&str, Decoder, usize); 12] = [
     ("scenario", decoders::scenario, 100),
     ("picture", decoders::picture, 2_000),
     ("policy", decoders::policy, 1_000),
+    ("odbc", decoders::odbc, 20_000),
 ];
 
 fn changed(sample: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {
