@@ -3,7 +3,10 @@
 //! Statements are built from declared identifiers, which the builder quotes; values are always bound. Everything is read as text, or
 //! as bytes where an encoding is declared, each value cut off where it is longer than any may be.
 
-use super::{Select, Source, SourceError, Write, Written};
+use super::{
+    Select, Source, SourceError, Write, Written,
+    odbc::{JOURNAL, READ_BYTES_MAX},
+};
 use crate::transform::{Stored, VALUE_BYTES_MAX};
 use futures::TryStreamExt as _;
 use model::FieldId;
@@ -29,10 +32,6 @@ use std::{
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 /// How long connecting may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// The table the gateway keeps in a department's database, so that an action and its key are one transaction.
-const JOURNAL: &str = "tongban_action_journal";
-/// The most bytes one read takes into memory.
-const READ_BYTES_MAX: usize = 64 << 20;
 /// Connections for reading, at most; they are made as they are needed.
 const READERS: u32 = 32;
 
