@@ -155,6 +155,20 @@ steps:
     }
 
     #[test]
+    fn each_copy_of_a_repeated_roles_act_is_undone_by_what_it_returned_itself() {
+        let several = SHOP.replace("{ id: owner, title", "{ id: owner, repeat: 2, title").replace(
+            "performer: market, operation: hold,",
+            "party: owner, performer: market, operation: hold,",
+        );
+        let package = Package::parse("shop", &several).unwrap();
+        for (id, from) in [("undo_hold", "hold.serial"), ("undo_hold_2", "hold_2.serial")] {
+            let step = package.step(&name(id)).unwrap();
+            assert_eq!(step.parameters[&name::<FieldId>("serial")], from);
+        }
+        assert_eq!(package.undone().unwrap().acts.len(), 2);
+    }
+
+    #[test]
     fn a_refusal_by_a_rule_undoes_first() {
         let mut w = held("no");
         w.decide(false, "owes");

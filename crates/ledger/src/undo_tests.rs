@@ -55,6 +55,22 @@ impl World {
         })
     }
 
+    /// A consent of somebody who is no party.
+    fn consent_to_nothing(&self, case: CaseId) -> Body {
+        let terms = ConsentTerms {
+            chain: self.rules.chain,
+            case,
+            role: name("nobody"),
+            subject: Commitment([9; 32]),
+            items: vec![],
+            language: Language::Chinese,
+            text: Digest([0; 32]),
+            expires_ms: self.time_ms + MINUTE_MS,
+            nonce: 0,
+        };
+        Body::GiveConsent(GiveConsent { terms, signature: [0; 64] })
+    }
+
     fn held(&self, case: CaseId) -> (u32, bool) {
         let held: HeldRecord = self.record(&Key::Held(case)).unwrap_or_default();
         (held.acts, held.undoing)
@@ -99,7 +115,10 @@ fn what_is_held_is_let_go_before_the_case_is_withdrawn_or_refused() {
         confirmed_by: Some(Commitment([6; 32])),
     };
     w.accept("bureau", Body::Decide(decide));
+    w.refuse("bureau", w.consent_to_nothing(case), Refusal::WrongParty);
     let undoing = w.accept("bureau", w.request(case, "release"));
+    // nobody is asked to agree to anything any more
+    w.refuse("bureau", w.consent_to_nothing(case), Refusal::WrongState);
     // from now on nothing else is done, and the case ends in no other way
     for step in ["transfer", "notify"] {
         w.refuse("bureau", w.request(case, step), Refusal::WrongState);
