@@ -245,6 +245,9 @@ pub(crate) fn events_of(block: &Block) -> BlockEvents {
     }
 }
 
+/// Commands that were submitted, each with what tells that it is final.
+pub struct Submitted(Vec<Result<(CommandId, oneshot::Receiver<Event>), ChainError>>);
+
 /// A handle on this node's ledger. Cloning is cheap.
 #[derive(Clone)]
 pub struct Chain {
@@ -303,8 +306,13 @@ impl Chain {
         commands: Vec<Bytes>,
         patience: Duration,
     ) -> Vec<Result<Event, ChainError>> {
+        self.ordered(self.submit_to_wait(commands), patience).await
+    }
+
+    /// Submits commands, to be waited for with [`Self::ordered`]. Signatures are verified here: a long batch keeps its thread busy.
+    pub fn submit_to_wait(&self, commands: Vec<Bytes>) -> Submitted {
         if self.requests.is_closed() {
-            return commands.iter().map(|_| Err(ChainError::Stopped)).collect();
+            return Submitted(commands.iter().map(|_| Err(ChainError::Stopped)).collect());
         }
         let decoded: Vec<_> = commands.iter().map(|c| Admitted::decode(c.clone()).map(|a| a.id)).collect();
         let mut waiting = Vec::with_capacity(commands.len());
@@ -318,13 +326,18 @@ impl Chain {
                 waiting.push(receiver);
             }
         }
-        let verdicts = self.submit(commands);
+        let verdicts = self.submit(commands).into_iter().zip(waiting);
+        Submitted(verdicts.map(|(verdict, receiver)| Ok((verdict?, receiver))).collect())
+    }
+
+    /// Waits until each of the submitted commands is final.
+    pub async fn ordered(&self, submitted: Submitted, patience: Duration) -> Vec<Result<Event, ChainError>> {
         let deadline = self.shared.host.steady() + patience;
-        let mut results = Vec::with_capacity(verdicts.len());
-        for (verdict, receiver) in verdicts.into_iter().zip(waiting) {
-            results.push(match verdict {
-                Err(rejected) => Err(rejected.into()),
-                Ok(id) => match self.shared.host.timeout(self.left(deadline), receiver).await {
+        let mut results = Vec::with_capacity(submitted.0.len());
+        for taken_in in submitted.0 {
+            results.push(match taken_in {
+                Err(error) => Err(error),
+                Ok((id, receiver)) => match self.shared.host.timeout(self.left(deadline), receiver).await {
                     Some(Ok(event)) => Ok(event),
                     Some(Err(_)) => Err(ChainError::Stopped),
                     // ordered before this call, perhaps: then it is on record

@@ -25,6 +25,6 @@ pub use block::check_block_bytes;
 #[cfg(not(test))]
 pub use engine::start;
 pub use engine::{CHANNELS, Config, Key, Node, StartError, Track, Wires, prepare, quota_of};
-pub use handle::{BlockEvents, Chain, ChainError, Events, Letter, PruneError};
+pub use handle::{BlockEvents, Chain, ChainError, Events, Letter, PruneError, Submitted};
 pub use host::{Host, Level};
 pub use pool::Rejected;

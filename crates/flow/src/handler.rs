@@ -82,8 +82,18 @@ pub enum CaseError {
     Vault(#[from] crate::VaultError),
 }
 
-/// The longest value of a form, in characters.
+/// The longest value of a form, and the longest name of an officer or whoever else asks, in characters.
 const VALUE_CHARS_MAX: usize = 128;
+/// The longest reason an officer may give, in characters.
+const REASON_CHARS_MAX: usize = 500;
+
+/// Whether what somebody writes of themselves or as their reason is there, and no longer than it may be.
+fn check_words(field: &'static str, words: &str, most: usize) -> Result<(), CaseError> {
+    if (1..=most).contains(&words.trim().chars().take(most + 1).count()) {
+        return Ok(());
+    }
+    Err(CaseError::Invalid { field: field.into(), message: format!("it has from 1 to {most} characters") })
+}
 
 impl Person {
     /// As a package refers to them.
@@ -342,6 +352,7 @@ impl<S: Source> Flow<S> {
 
     /// A person confirms an adverse decision that waits for them (PIPL 24); the case is settled as its rule says.
     pub async fn confirm_decision(&self, case: CaseId, officer: &str) -> Result<(), CaseError> {
+        check_words("officer", officer, VALUE_CHARS_MAX)?;
         let (step, result) =
             self.lock().unconfirmed.get(&case).cloned().ok_or(CaseError::Unknown("decision that waits"))?;
         let opening = Opening::fresh("officer", officer);
@@ -358,6 +369,8 @@ impl<S: Source> Flow<S> {
     /// Lets a case that rests go on: the decision it rests on and what that decision read are made once more. `who` asks
     /// for it and why; both stay in the vault.
     pub async fn resume_case(&self, id: CaseId, who: &str, reason: &str) -> Result<(), CaseError> {
+        check_words("who", who, VALUE_CHARS_MAX)?;
+        check_words("reason", reason, REASON_CHARS_MAX)?;
         let again = {
             let state = self.lock();
             let case = state.cases.get(&id).ok_or(CaseError::Unknown("case"))?;
@@ -394,6 +407,8 @@ impl<S: Source> Flow<S> {
 
     /// An officer refuses a case that rests, before its pivot. Who and why stay in the vault; the code is public.
     pub async fn refuse_case(&self, id: CaseId, officer: &str, reason: &str) -> Result<(), CaseError> {
+        check_words("who", officer, VALUE_CHARS_MAX)?;
+        check_words("reason", reason, REASON_CHARS_MAX)?;
         let (step, inputs) = {
             let state = self.lock();
             let case = state.cases.get(&id).ok_or(CaseError::Unknown("case"))?;
@@ -446,6 +461,8 @@ impl<S: Source> Flow<S> {
     /// An officer who looked into why a case rests lets it pass the rule it rests on, where the package allows that; the other rules
     /// of the decision are looked at again. Who and why stay in the vault.
     pub async fn pass_case(&self, id: CaseId, officer: &str, reason: &str) -> Result<(), CaseError> {
+        check_words("who", officer, VALUE_CHARS_MAX)?;
+        check_words("reason", reason, REASON_CHARS_MAX)?;
         let (step, result, inputs) = {
             let state = self.lock();
             let case = state.cases.get(&id).ok_or(CaseError::Unknown("case"))?;

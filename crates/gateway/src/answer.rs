@@ -5,7 +5,10 @@ use crate::{
         CompiledPredicate, CompiledQuery, CompiledTest, Compiler, Lookup, Parameters, Problem, ROWS_MAX,
         Read, Resolved, RowTest, SCAN_MAX, Schema, With, schema,
     },
-    declare::{Action, Column, Connector, ElementKind, Rows, Standard, StatementKind, Take, Transform},
+    declare::{
+        Action, Column, Connector, ElementKind, Nearest, Rows, Standard, StatementKind, Take, Transform,
+    },
+    nearness,
     rule::{Row, Rule},
     source::{Source, SourceError, Write, Written},
     transform::{Stored, check, normal, read_cell, stored_forms, to_stored},
@@ -112,6 +115,32 @@ pub struct Checked {
     pub status: &'static str,
     /// Why it is closed.
     pub problems: Vec<String>,
+}
+
+/// Leaves of rows those near enough to an address, the nearest first, and of one row that is asked for the nearest. Returns their scores.
+fn near(
+    rows: &mut Vec<Row>,
+    nearest: &Nearest,
+    wanted: Rows,
+    given: &BTreeMap<FieldId, String>,
+) -> Result<Vec<u32>, GatewayError> {
+    let to = given.get(&nearest.to).ok_or_else(|| GatewayError::Parameter(nearest.to.to_string()))?;
+    let score = |row: &Row| {
+        let address = row.get(&nearest.column).and_then(Option::as_deref);
+        address.map_or(0, |address| nearness::score(address, to, nearest))
+    };
+    let mut scored: Vec<(u32, Row)> = rows.drain(..).map(|row| (score(&row), row)).collect();
+    scored.retain(|(score, _)| *score >= nearest.least);
+    scored.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
+    if let (Rows::One, [(first, _), (second, _), ..]) = (wanted, &scored[..]) {
+        if first == second {
+            return Err(GatewayError::Ambiguous);
+        }
+        scored.truncate(1);
+    }
+    let scores;
+    (scores, *rows) = scored.into_iter().unzip();
+    Ok(scores)
 }
 
 impl<S: Source> Gateway<S> {
@@ -273,6 +302,10 @@ impl<S: Source> Gateway<S> {
             return Err(GatewayError::NotFound);
         }
         let mut rows = self.rows_everywhere(&query.places, subject, &given).await?;
+        let scores = match &query.nearest {
+            Some(nearest) => near(&mut rows, nearest, query.rows, &given)?,
+            None => vec![],
+        };
         let sums = query.fields.values().all(|take| matches!(take, Take::Sum { .. }));
         match (query.rows, rows.len()) {
             // nothing to sum is nothing owed, of somebody who is known
@@ -297,6 +330,11 @@ impl<S: Source> Gateway<S> {
                     (Some(value), None) => Ok(value),
                     _ => Err(GatewayError::Ambiguous),
                 }
+            }
+            Take::Score { .. } if query.rows == Rows::One => Ok(scores[0].to_string()),
+            Take::Score { .. } => {
+                let all: Vec<String> = scores.iter().map(u32::to_string).collect();
+                Ok(serde_json::to_string(&all).expect("a list of texts can be written as JSON"))
             }
             Take::Sum { sum, less } => {
                 let too_large = || GatewayError::Value("a sum is too large".into());

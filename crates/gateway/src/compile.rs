@@ -2,7 +2,7 @@
 
 use crate::{
     declare::{
-        Column, Connector, ElementKind, Entity, Given, Known, LookupBy, PredicateQuery, Query, Rows,
+        Column, Connector, ElementKind, Entity, Given, Known, LookupBy, Nearest, PredicateQuery, Query, Rows,
         Standard, Take, Test, Through, Transform,
     },
     rule::Rule,
@@ -124,6 +124,7 @@ pub(crate) struct CompiledQuery {
     pub(crate) parameters: Parameters,
     pub(crate) places: Vec<Lookup>,
     pub(crate) known: Option<Lookup>,
+    pub(crate) nearest: Option<Nearest>,
     pub(crate) rows: Rows,
     pub(crate) order: Option<FieldId>,
     pub(crate) fields: BTreeMap<FieldId, Take>,
@@ -434,7 +435,25 @@ impl<'a> Compiler<'a> {
                 return Err("only whole numbers are summed".into());
             }
         }
+        let scored = query.fields.iter().filter_map(|(id, take)| match take {
+            Take::Score { score } => Some((id, score)),
+            _ => None,
+        });
+        for (id, column) in scored {
+            if query.nearest.as_ref().map(|n| &n.column) != Some(column) {
+                return Err(format!("`{id}` scores a column that `nearest` does not name"));
+            }
+            let field = resource.fields.iter().find(|f| &f.id == id);
+            if field.is_some_and(|f| self.kind(&f.element) != Ok(ElementKind::Integer)) {
+                return Err(format!("`{id}` is a score: its element is a whole number"));
+            }
+        }
+        if let Some(nearest) = &query.nearest {
+            self.nearest(nearest, query, entity)?;
+            read.push(nearest.column.clone());
+        }
         Ok(CompiledQuery {
+            nearest: query.nearest.clone(),
             places: self.places(&place, &query.also, &parameters, &read, &[])?,
             known: self.known(query.known.as_ref())?,
             parameters,
@@ -442,6 +461,26 @@ impl<'a> Compiler<'a> {
             order: query.order.clone(),
             fields: query.fields.clone(),
         })
+    }
+
+    /// Checks which rows a query finds near.
+    fn nearest(&self, nearest: &Nearest, query: &Query, entity: &Entity) -> Result<(), String> {
+        let Nearest { column, to, least, .. } = nearest;
+        if self.column(entity, column)?.kind != ElementKind::Text {
+            return Err(format!("`nearest` compares addresses, and `{column}` is no text"));
+        }
+        if !query.given.contains_key(to) || query.optional.contains(to) {
+            return Err(format!(
+                "`nearest` is near to `{to}`, which is no parameter of `given` that must be there"
+            ));
+        }
+        if !(1..=100).contains(least) {
+            return Err("the `least` score of `nearest` is from 1 to 100".into());
+        }
+        match &query.order {
+            Some(_) => Err("`nearest` orders the rows: leave out `order`".into()),
+            None => Ok(()),
+        }
     }
 
     /// Compiles a predicate.

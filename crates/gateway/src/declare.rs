@@ -300,6 +300,9 @@ pub struct Query {
     /// Where the subject must be known; otherwise there is no answer.
     #[serde(default)]
     pub known: Option<Known>,
+    /// Only rows whose address is near to one that is given count: of one row the nearest, of many each, the nearest first.
+    #[serde(default)]
+    pub nearest: Option<Nearest>,
     /// One row, or all there are: then a field's value is a JSON list, in the rows' order.
     #[serde(default)]
     pub rows: Rows,
@@ -308,6 +311,26 @@ pub struct Query {
     pub order: Option<FieldId>,
     /// The resource's fields and what answers them.
     pub fields: BTreeMap<FieldId, Take>,
+}
+
+/// Which rows have an address that may be the one that is given. Two rows equally near make the answer ambiguous.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Nearest {
+    /// The column that holds the address.
+    pub column: FieldId,
+    /// The parameter, of `given`, it is compared with.
+    pub to: FieldId,
+    /// Names of cities and districts that may stand in front, and are dropped, in this order.
+    #[serde(default)]
+    pub drop: Vec<String>,
+    /// The least score of a row that counts, from 1 to 100: 100 says the same; from 90 on nothing contradicts; below 60 a number does.
+    #[serde(default = "sixty")]
+    pub least: u32,
+}
+
+fn sixty() -> u32 {
+    60
 }
 
 /// What a parameter that rules read is.
@@ -353,15 +376,21 @@ pub enum Take {
         #[serde(default)]
         less: Option<FieldId>,
     },
+    /// How near the row's address is, where the query asks for the nearest: from 0 to 100.
+    Score {
+        /// The column that holds the address.
+        score: FieldId,
+    },
 }
 
 impl Take {
     /// The columns it reads.
     pub(crate) fn columns(&self) -> Vec<FieldId> {
         match self {
-            Self::Column(column) | Self::Same { same: column } | Self::Sum { sum: column, less: None } => {
-                vec![column.clone()]
-            }
+            Self::Column(column)
+            | Self::Same { same: column }
+            | Self::Sum { sum: column, less: None }
+            | Self::Score { score: column } => vec![column.clone()],
             Self::Sum { sum, less: Some(less) } => vec![sum.clone(), less.clone()],
         }
     }

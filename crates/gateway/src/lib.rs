@@ -8,6 +8,7 @@ mod answer;
 mod cell;
 mod compile;
 mod declare;
+mod nearness;
 mod rule;
 mod source;
 mod transform;

@@ -187,12 +187,7 @@ pub(crate) fn to_stored(value: &str, transforms: &[Transform]) -> Result<Stored,
 /// One form for the many in which an address is written: what stands before the first number, then the numbers, parted by `/`.
 /// `3号楼2单元501室`, `3楼2门501`, `3-2-501` and `三号楼二单元501室` say the same.
 fn address(text: &str, form: &AddressForm) -> Option<String> {
-    let text: String = text.chars().map(half_width).filter(|c| !white(*c)).collect();
-    let mut rest = text.as_str();
-    for name in &form.drop {
-        rest = rest.strip_prefix(name.as_str()).unwrap_or(rest);
-    }
-    let text = arabic(rest);
+    let text = arabic(&plain_address(text, &form.drop));
     let begin = text.find(|c: char| c.is_ascii_digit())?;
     let (street, rest) = text.split_at(begin);
     let numbers: Vec<&str> = rest
@@ -204,8 +199,18 @@ fn address(text: &str, form: &AddressForm) -> Option<String> {
     whole.then(|| format!("{street}/{}", numbers.join("/").to_ascii_uppercase()))
 }
 
+/// An address without white space and full-width characters, and without the names that may stand in front of it.
+pub(crate) fn plain_address(text: &str, drop: &[String]) -> String {
+    let text: String = text.chars().map(half_width).filter(|c| !white(*c)).collect();
+    let mut rest = text.as_str();
+    for name in drop {
+        rest = rest.strip_prefix(name.as_str()).unwrap_or(rest);
+    }
+    rest.to_owned()
+}
+
 /// Chinese numerals that count yards, buildings, entrances, floors or rooms become digits; those in names stay.
-fn arabic(text: &str) -> String {
+pub(crate) fn arabic(text: &str) -> String {
     const COUNTED: &str = "号楼院单元门室层栋幢座-";
     let chars: Vec<char> = text.chars().collect();
     let digit = |c: char| "零一二三四五六七八九".chars().position(|d| d == c).or((c == '〇').then_some(0));

@@ -656,3 +656,87 @@ async fn an_http_service_that_is_not_always_well() {
     let gateway = open(connector(), &address, dir.path()).await;
     assert!(account(&gateway).await.unwrap_err().to_string().contains("refuses the token"));
 }
+
+#[tokio::test]
+async fn an_address_is_found_by_how_near_it_is() {
+    const ROWS: &str = "community,number,address\n\
+        月坛,E1,某市三里河街5号院3号楼2单元501室\n\
+        月坛,E2,三里河街5号院3号楼2单元502室\n\
+        月坛,E3,三里河街5号院3号楼1单元501室\n\
+        月坛,E4,\n\
+        展览路,E5,三里河街5号院3号楼2单元501室\n";
+    const FILES: &str = "
+format: 1
+department: power
+resources:
+  - { id: power.near, version: 1, title: { zh: 附近户号, en: Near }, holder: power, officer: 营业部, subject: unit, share: conditional,
+      basis: law, standard: std, update: realtime, predicates: [],
+      fields: [{ id: number, element: number, title: { zh: 户号, en: Account }, sensitivity: 2 },
+               { id: likeness, element: score, title: { zh: 相似度, en: Likeness }, sensitivity: 1 }] }
+files:
+  accounts: { file: 'accounts.csv' }
+entities:
+  account:
+    table: accounts
+    columns:
+      number: { column: number, element: number }
+      community: { column: community, element: name }
+      address: { column: address, element: address }
+queries:
+  - { resource: power.near, entity: account, subject: community, given: { at: address },
+      nearest: { column: address, to: at, drop: [某市] }ROWS, fields: { number: number, likeness: { score: address } } }
+";
+    const STANDARD: &str = "
+format: 1
+elements:
+  number: { type: text, title: { zh: 户号, en: Account } }
+  name: { type: text, title: { zh: 社区, en: Community } }
+  address: { type: text, title: { zh: 地址, en: Address } }
+  score: { type: integer, title: { zh: 相似度, en: Likeness } }
+";
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("accounts.csv"), ROWS).unwrap();
+    let standard = Standard::parse("standard", STANDARD).unwrap();
+    let open = async |text: String| {
+        let connector = Connector::parse("connector", &text).unwrap();
+        let source = Connected::open("files:.", dir.path(), &connector, true).await.unwrap();
+        Gateway::open(connector, &standard, source).await.unwrap()
+    };
+    let ask = async |gateway: &Gateway<Connected>, community: &str, at: &str| {
+        let what = What::Fields(["number", "likeness"].map(|n| n.parse().unwrap()).to_vec());
+        let given = [("at".parse().unwrap(), at.to_owned())].into();
+        let answer = gateway.answer(&"power.near".parse().unwrap(), &what, community, &given).await;
+        answer.map(|values| values.into_iter().map(|(_, value)| value).collect::<Vec<_>>())
+    };
+    let one = open(FILES.replace("ROWS", "")).await;
+    assert!(one.problems().is_empty(), "{:?}", one.problems());
+    assert_eq!(ask(&one, "月坛", "三里河街 5-3-2-501").await.unwrap(), ["E1", "100"]);
+    assert_eq!(ask(&one, "月坛", "三里河街3号楼2单元502").await.unwrap(), ["E2", "85"]);
+    // without the entrance it may be either; another door is none of these; nobody's community has none
+    assert!(matches!(ask(&one, "月坛", "三里河街5-3-501").await, Err(GatewayError::Ambiguous)));
+    assert!(matches!(ask(&one, "月坛", "三里河街5-3-2-503").await, Err(GatewayError::NotFound)));
+    assert!(matches!(ask(&one, "别处", "三里河街5-3-2-501").await, Err(GatewayError::NotFound)));
+    // all that may be meant, for a person to choose from: the nearest first
+    let many = open(FILES.replace("ROWS", ", rows: many")).await;
+    let candidates = ask(&many, "月坛", "三里河街5-3-501").await.unwrap();
+    assert_eq!(candidates, [r#"["E1","E3"]"#, r#"["85","85"]"#]);
+    let missing = what_is_asked_without(&many).await;
+    assert!(matches!(missing, Err(GatewayError::Parameter(name)) if name == "at"));
+    // what cannot be meant is said when the files are checked
+    for (from, to, expected) in [
+        ("to: at", "to: elsewhere", "no parameter of `given`"),
+        ("drop: [某市]", "least: 101", "from 1 to 100"),
+        ("{ score: address }", "{ score: number }", "that `nearest` does not name"),
+        ("element: score", "element: number", "its element is a whole number"),
+        ("ROWS", ", order: number", "leave out `order`"),
+    ] {
+        let text = FILES.replace(from, to).replace("ROWS", "");
+        let problems = open(text).await.problems();
+        assert!(problems.iter().any(|p| p.message.contains(expected)), "{expected}: {problems:?}");
+    }
+}
+
+async fn what_is_asked_without(gateway: &Gateway<Connected>) -> Result<(), GatewayError> {
+    let what = What::Fields(vec!["number".parse().unwrap()]);
+    gateway.answer(&"power.near".parse().unwrap(), &what, "月坛", &BTreeMap::new()).await.map(drop)
+}

@@ -7,7 +7,7 @@ use crate::{
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, FromRequest, Request, State},
+    extract::{DefaultBodyLimit, FromRequest, MatchedPath, Request, State},
     http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -18,12 +18,18 @@ use gateway::{Connected, Gateway};
 use model::*;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
+use tracing::warn;
 use utoipa::{OpenApi, ToSchema};
 
 /// The largest request body: 8 MiB.
 pub(crate) const BODY_BYTES_MAX: usize = 8 << 20;
 /// The longest a submission waits for finality.
 const WAIT: Duration = Duration::from_secs(30);
+/// The most commands of one batch.
+const COMMANDS_MAX: usize = 1024;
+/// How much of what anybody may send is verified at once.
+pub(crate) const VERIFYING_AT_ONCE: usize = 2;
 
 /// What handlers share.
 pub struct Served {
@@ -47,6 +53,10 @@ pub struct Served {
     pub door: Option<DemoDoor>,
     /// Who is signed in to the pages.
     pub sessions: crate::session::Sessions,
+    /// Places for verifying what anybody may send: it costs much.
+    pub(crate) verifying: Semaphore,
+    /// The newest records, for the explorer.
+    pub(crate) newest: tokio::sync::Mutex<crate::records::Newest>,
 }
 
 pub(crate) type Shared = State<Arc<Served>>;
@@ -251,7 +261,7 @@ async fn status(State(served): Shared) -> Json<Status> {
     })
 }
 
-/// Signed commands in the binary batch form: each as a little-endian `u32` length and its canonical bytes. The answer
+/// Signed commands in the binary batch form, 1,024 at most: each as a little-endian `u32` length and its canonical bytes. The answer
 /// has nine bytes for each: a status (0 accepted, 1 refused by the ledger, 2 not taken in, 3 not ordered in time) and the
 /// height as a little-endian `u64` (0 where there is none).
 #[utoipa::path(post, path = "/api/v1/commands", request_body(content = Vec<u8>, content_type = "application/octet-stream"),
@@ -268,8 +278,19 @@ async fn commands(State(served): Shared, body: Bytes) -> Result<Response, Proble
             return Err(bad("the batch ends inside a command"));
         }
         batch.push(rest.split_to(length));
+        if batch.len() > COMMANDS_MAX {
+            return Err(bad("a batch has 1,024 commands at most"));
+        }
     }
-    let results = served.flow.chain().submit_and_wait(batch, WAIT).await;
+    let chain = served.flow.chain();
+    let submitted = {
+        let _place = served.verifying.acquire().await;
+        let chain = chain.clone();
+        // many signatures: off the threads that serve others
+        tokio::task::spawn_blocking(move || chain.submit_to_wait(batch)).await
+    };
+    let submitted = submitted.map_err(|_| CaseError::Chain(chain::ChainError::Stopped))?;
+    let results = chain.ordered(submitted, WAIT).await;
     let mut answer = Vec::with_capacity(results.len() * 9);
     for result in results {
         let (status, height) = match result {
@@ -373,6 +394,15 @@ async fn metrics(State(served): Shared) -> Result<String, Problem> {
     Ok(own + &chain.metrics().await?)
 }
 
+/// What security officers look for in the log (docs/operations.md).
+pub(crate) const SECURITY: &str = "security";
+
+/// The route a request took, with names in place of what it asks for: an address may hold a case's number.
+pub(crate) fn route_of(request: &Request) -> String {
+    let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    format!("{} {path}", request.method())
+}
+
 /// Case work needs the node's token; commands are signed, and the rest is public.
 async fn authorise(State(served): Shared, headers: HeaderMap, request: Request, next: Next) -> Response {
     let given = headers
@@ -388,6 +418,8 @@ async fn authorise(State(served): Shared, headers: HeaderMap, request: Request, 
         _ => false,
     };
     if !fits {
+        let token = if given.is_some() { "wrong" } else { "missing" };
+        warn!(target: SECURITY, token, route = route_of(&request), "case work was refused: its API token is {token}");
         return Problem::new(
             StatusCode::UNAUTHORIZED,
             "unauthorised",

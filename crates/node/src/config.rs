@@ -48,6 +48,10 @@ pub struct Config {
     /// The bearer token the API wants for anything but signed commands, reads of the ledger and health.
     #[serde(default)]
     pub api_token: Option<String>,
+    /// Whether people reach this node through TLS alone, by a server before it (`TONGBAN_BEHIND_TLS`): cookies are then sent through
+    /// TLS only, and browsers are told to come through TLS only.
+    #[serde(default)]
+    pub behind_tls: bool,
     /// Where the data platform serves (`tongban-lake serve`), for open data on this node's pages (`TONGBAN_PLATFORM`).
     #[serde(default)]
     pub platform: Option<String>,
@@ -192,6 +196,10 @@ impl Config {
         if let Ok(value) = std::env::var("TONGBAN_WATCH_SECONDS") {
             config.watch_seconds =
                 value.parse().map_err(|_| wrong("TONGBAN_WATCH_SECONDS is not a number".into()))?;
+        }
+        if let Ok(value) = std::env::var("TONGBAN_BEHIND_TLS") {
+            config.behind_tls =
+                value.parse().map_err(|_| wrong("TONGBAN_BEHIND_TLS is neither true nor false".into()))?;
         }
         if let Ok(value) = std::env::var("TONGBAN_FACE") {
             config.face = Some(value.into());

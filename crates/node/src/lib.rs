@@ -15,6 +15,7 @@ mod publications;
 mod reconcile;
 mod records;
 mod resources;
+mod serve;
 mod session;
 mod sharing;
 mod subscriptions;

@@ -5,7 +5,9 @@ use crate::{
     face::Booth,
     matters,
     notices::{self, Service},
-    pages, publications, subscriptions, votes,
+    pages, publications, serve,
+    session::Sessions,
+    subscriptions, votes,
 };
 use axum::Router;
 use chain::Chain;
@@ -21,7 +23,11 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, mpsc},
+    task::JoinHandle,
+};
 use tracing::{info, warn};
 
 /// Why a node cannot start, and what to do.
@@ -186,15 +192,17 @@ impl Node {
             terminal_per_day: (config.terminal_per_day > 0).then_some(config.terminal_per_day),
             booth,
             door,
-            sessions: Default::default(),
+            sessions: Sessions::new(config.behind_tls),
+            verifying: Semaphore::new(api::VERIFYING_AT_ONCE),
+            newest: Default::default(),
         });
         let router: Router =
             api::router(state.clone()).merge(publications::router(state.clone())).merge(pages::router(state));
-        let server = tokio::spawn(async move {
-            if let Err(e) = axum::serve(listener, router).await {
-                warn!(error = %e, "the HTTP server stopped");
-            }
-        });
+        let router = serve::guarded(router, config.behind_tls, serve::PATIENCE);
+        let server = tokio::spawn(serve::serve(listener, router, serve::PATIENCE));
+        if !http.ip().is_loopback() && !config.behind_tls {
+            warn!(%http, "pages and the API are served without TLS to other machines: see `behind_tls` in docs/operations.md");
+        }
         info!(department = %config.department, %http, "node started");
         let every = Duration::from_secs(config.connector_check_seconds.max(1));
         let looking = tokio::spawn(look_again(gateway.clone(), every));

@@ -40,10 +40,22 @@ impl Platform {
             .expect("how TLS is done was chosen");
         Self { address: address.trim_end_matches('/').to_owned(), client }
     }
+
+    /// The platform's address of a path and query; none where the path would climb out of what is passed on.
+    fn below(&self, target: &str) -> Option<reqwest::Url> {
+        let base = reqwest::Url::parse(&self.address).ok()?;
+        let url = reqwest::Url::parse(&format!("{}{target}", self.address)).ok()?;
+        let path = target.split('?').next().unwrap_or_default();
+        let same = url.origin() == base.origin() && url.path().ends_with(path);
+        let climbs = path
+            .split('/')
+            .any(|part| matches!(part.replace("%2e", ".").replace("%2E", ".").as_str(), "." | ".."));
+        (target.starts_with('/') && same && !climbs).then_some(url)
+    }
 }
 
 /// Headers that are passed on, one way or the other; cookies of this node are not, but for the language.
-const PASSED: [header::HeaderName; 14] = [
+const PASSED: [header::HeaderName; 13] = [
     header::ACCEPT,
     header::ACCEPT_ENCODING,
     header::ACCEPT_LANGUAGE,
@@ -57,19 +69,22 @@ const PASSED: [header::HeaderName; 14] = [
     header::ACCEPT_RANGES,
     header::LAST_MODIFIED,
     header::LOCATION,
-    header::CONTENT_SECURITY_POLICY,
 ];
+
+/// What the platform's pages may do in a browser, on the address where people are signed in: no script, whatever the platform says.
+const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; \
+    frame-ancestors 'none'";
 
 /// Passes a request for open data on to the data platform, and its answer back as it comes.
 pub(crate) async fn pass_on(State(served): Shared, request: Request) -> Response {
     let Some(platform) = &served.platform else { return StatusCode::NOT_FOUND.into_response() };
     let (parts, body) = request.into_parts();
     let target = parts.uri.path_and_query().map_or("/open", |p| p.as_str());
+    let Some(target) = platform.below(target) else { return StatusCode::NOT_FOUND.into_response() };
     let Ok(body) = axum::body::to_bytes(body, 64 << 10).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
-    let mut onward =
-        platform.client.request(parts.method, format!("{}{target}", platform.address)).body(body);
+    let mut onward = platform.client.request(parts.method, target).body(body);
     for (name, value) in parts.headers.iter() {
         if PASSED.contains(name) || name == "sec-fetch-site" {
             onward = onward.header(name, value);
@@ -82,10 +97,13 @@ pub(crate) async fn pass_on(State(served): Shared, request: Request) -> Response
     let Ok(answer) = onward.send().await else {
         return (StatusCode::BAD_GATEWAY, "the data platform cannot be reached\n").into_response();
     };
-    let mut response = Response::builder().status(answer.status());
+    let mut response =
+        Response::builder().status(answer.status()).header(header::CONTENT_SECURITY_POLICY, POLICY);
     for (name, value) in answer.headers() {
+        // the language, and no other: a cookie of the platform's could pass for somebody's session
+        let language = name == header::SET_COOKIE && value.as_bytes().starts_with(b"tongban_lang=");
         if PASSED.contains(name)
-            || name == header::SET_COOKIE
+            || language
             || name == header::CONTENT_LENGTH
             || name == header::CACHE_CONTROL
         {
@@ -109,4 +127,32 @@ pub(crate) fn router(served: std::sync::Arc<crate::api::Served>) -> axum::Router
         .route("/catalog.jsonld", any(pass_on))
         .route("/sitemap.xml", any(pass_on))
         .with_state(served)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_open_data_is_reached_through_a_node() {
+        for address in ["http://127.0.0.1:8500", "http://platform.example/data/"] {
+            let platform = Platform::new(address);
+            for target in
+                ["/open", "/open/trees?q=a/../b", "/open/trees/1/data.csv", "/open/%E6%A0%91?lang=en"]
+            {
+                let url = platform.below(target).unwrap_or_else(|| panic!("{target} is passed on"));
+                assert!(url.as_str().ends_with(target), "{url}");
+            }
+            for target in [
+                "/open/../healthz",
+                "/open/%2e%2e/tables/x/lookup",
+                "/open/.%2E/healthz",
+                "/open/./x",
+                "/open/a\\..\\..\\healthz",
+                "@elsewhere.example/open",
+            ] {
+                assert!(platform.below(target).is_none(), "{target}");
+            }
+        }
+    }
 }

@@ -6,6 +6,7 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
+use chain::Chain;
 use model::{Body, Event, Outcome};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -34,6 +35,36 @@ pub struct EventBody {
     pub kind: String,
     /// `accepted`, or the refusal's code.
     pub outcome: String,
+}
+
+/// How many blocks back the newest records are looked for, and how many are kept.
+const BLOCKS_BACK: u64 = 300;
+const RECORDS_KEPT: usize = 50;
+
+/// The newest records, newest first, as far as they were asked for: each block is read once, however many look.
+#[derive(Default)]
+pub(crate) struct Newest {
+    height: u64,
+    events: Vec<Event>,
+}
+
+impl Newest {
+    /// The newest records as of now.
+    pub(crate) async fn now(&mut self, chain: &Chain) -> &[Event] {
+        let tip = chain.height();
+        let mut newer = Vec::new();
+        for height in (self.height.max(tip.saturating_sub(BLOCKS_BACK)) + 1..=tip).rev() {
+            if newer.len() >= RECORDS_KEPT {
+                break;
+            }
+            let Ok(block) = chain.block_events(height).await else { return &self.events };
+            newer.extend(block.events.into_iter().rev());
+        }
+        newer.append(&mut self.events);
+        newer.truncate(RECORDS_KEPT);
+        (self.height, self.events) = (tip, newer);
+        &self.events
+    }
 }
 
 pub(crate) fn kind_of(body: &Body) -> &'static str {

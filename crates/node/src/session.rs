@@ -8,7 +8,11 @@ use std::{
 };
 
 const COOKIE: &str = "tongban_session";
+/// The name where people come through TLS alone: browsers take it for the whole address and for no other (RFC 6265bis, 4.1.3.2).
+const HOST_COOKIE: &str = "__Host-tongban_session";
+/// A session ends an hour after it began, and twenty minutes after it was last used.
 const LIFETIME: Duration = Duration::from_secs(3600);
+const IDLE: Duration = Duration::from_secs(1200);
 const SESSIONS_MAX: usize = 10_000;
 
 /// Who is signed in.
@@ -27,41 +31,125 @@ pub(crate) struct Session {
     /// Every form of this session carries it.
     pub(crate) csrf: String,
     since: Instant,
+    seen: Instant,
+}
+
+impl Session {
+    fn lives(&self, now: Instant) -> bool {
+        now.duration_since(self.since) < LIFETIME && now.duration_since(self.seen) < IDLE
+    }
 }
 
 /// The sessions of one server.
-#[derive(Default)]
-pub struct Sessions(Mutex<HashMap<String, Session>>);
-
-fn token_of(headers: &HeaderMap) -> Option<&str> {
-    let cookies = headers.get(header::COOKIE)?.to_str().ok()?;
-    cookies.split(';').find_map(|c| c.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+pub struct Sessions {
+    behind_tls: bool,
+    begun: Mutex<HashMap<String, Session>>,
 }
 
 impl Sessions {
-    /// Begins a session and returns the cookie to set.
-    pub(crate) fn begin(&self, who: Who) -> HeaderValue {
-        let token = hex::encode(crypto::random::<32>());
-        let session = Session { who, csrf: hex::encode(crypto::random::<16>()), since: Instant::now() };
-        let mut sessions = self.0.lock().expect("no holder panics");
-        sessions.retain(|_, s| s.since.elapsed() < LIFETIME);
-        if sessions.len() < SESSIONS_MAX {
-            sessions.insert(token.clone(), session);
+    pub(crate) fn new(behind_tls: bool) -> Self {
+        Self { behind_tls, begun: Mutex::default() }
+    }
+
+    /// What every cookie of this node ends with.
+    pub(crate) fn flags(&self) -> &'static str {
+        if self.behind_tls { "Path=/; SameSite=Strict; Secure" } else { "Path=/; SameSite=Strict" }
+    }
+
+    fn name(&self) -> &'static str {
+        if self.behind_tls { HOST_COOKIE } else { COOKIE }
+    }
+
+    fn token_of<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
+        let cookies = headers.get(header::COOKIE)?.to_str().ok()?;
+        cookies.split(';').find_map(|c| c.trim().strip_prefix(self.name())?.strip_prefix('='))
+    }
+
+    /// Begins a session in place of the request's own, and returns the cookie to set.
+    pub(crate) fn begin(&self, headers: &HeaderMap, who: Who) -> HeaderValue {
+        let (token, now) = (hex::encode(crypto::random::<32>()), Instant::now());
+        let session = Session { who, csrf: hex::encode(crypto::random::<16>()), since: now, seen: now };
+        let mut sessions = self.begun.lock().expect("no holder panics");
+        if let Some(before) = self.token_of(headers) {
+            sessions.remove(before);
         }
-        let cookie = format!("{COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict; Max-Age=3600");
+        sessions.retain(|_, s| s.lives(now));
+        // whoever begins many shuts nobody out: the one unused longest makes room
+        if sessions.len() >= SESSIONS_MAX
+            && let Some(oldest) = sessions.iter().min_by_key(|(_, s)| s.seen).map(|(t, _)| t.clone())
+        {
+            sessions.remove(&oldest);
+        }
+        sessions.insert(token.clone(), session);
+        let cookie = format!("{}={token}; {}; HttpOnly; Max-Age=3600", self.name(), self.flags());
         HeaderValue::from_str(&cookie).expect("a cookie of hexadecimal digits")
     }
 
-    /// The session of a request.
+    /// The session of a request, which uses it.
     pub(crate) fn of(&self, headers: &HeaderMap) -> Option<Session> {
-        let sessions = self.0.lock().expect("no holder panics");
-        sessions.get(token_of(headers)?).filter(|s| s.since.elapsed() < LIFETIME).cloned()
+        let now = Instant::now();
+        let mut sessions = self.begun.lock().expect("no holder panics");
+        let session = sessions.get_mut(self.token_of(headers)?).filter(|s| s.lives(now))?;
+        session.seen = now;
+        Some(session.clone())
     }
 
-    /// Ends the session of a request.
-    pub(crate) fn end(&self, headers: &HeaderMap) {
-        if let Some(token) = token_of(headers) {
-            self.0.lock().expect("no holder panics").remove(token);
+    /// Ends the session of a request, and returns the cookie to set, which takes the other's place and is gone at once.
+    pub(crate) fn end(&self, headers: &HeaderMap) -> HeaderValue {
+        if let Some(token) = self.token_of(headers) {
+            self.begun.lock().expect("no holder panics").remove(token);
         }
+        let cookie = format!("{}=; {}; HttpOnly; Max-Age=0", self.name(), self.flags());
+        HeaderValue::from_str(&cookie).expect("a cookie without a value")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The headers a browser sends after it was told to keep a cookie.
+    fn kept(cookie: &HeaderValue) -> HeaderMap {
+        let pair = cookie.to_str().unwrap().split(';').next().unwrap();
+        HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_str(pair).unwrap())])
+    }
+
+    #[test]
+    fn cookies_are_out_of_reach() {
+        let (plain, tls) = (Sessions::new(false), Sessions::new(true));
+        let nobody = HeaderMap::new();
+        let cookie = tls.begin(&nobody, Who::Clerk);
+        let text = cookie.to_str().unwrap();
+        assert!(text.starts_with("__Host-tongban_session="), "{text}");
+        for flag in ["; Path=/", "; HttpOnly", "; SameSite=Strict", "; Secure"] {
+            assert!(text.contains(flag), "{text}");
+        }
+        assert!(!text.contains("Domain"), "{text}");
+        assert!(tls.of(&kept(&cookie)).is_some());
+        // a session of one kind of address is none of the other
+        assert!(plain.of(&kept(&cookie)).is_none());
+        let cookie = plain.begin(&nobody, Who::Clerk);
+        assert!(!cookie.to_str().unwrap().contains("Secure"));
+        assert!(plain.of(&kept(&cookie)).is_some());
+    }
+
+    #[test]
+    fn a_session_ends() {
+        let sessions = Sessions::new(true);
+        let first = kept(&sessions.begin(&HeaderMap::new(), Who::Clerk));
+        // whoever signs in again does not leave the old one behind
+        let second = kept(&sessions.begin(&first, Who::Citizen(1)));
+        assert!(sessions.of(&first).is_none());
+        assert_eq!(sessions.of(&second).unwrap().who, Who::Citizen(1));
+        let gone = sessions.end(&second);
+        assert!(gone.to_str().unwrap().ends_with("; Max-Age=0"));
+        assert!(sessions.of(&second).is_none());
+        let third = kept(&sessions.begin(&second, Who::Clerk));
+        let mut session = sessions.of(&third).unwrap();
+        let now = session.seen;
+        assert!(session.lives(now + IDLE - Duration::from_secs(1)));
+        assert!(!session.lives(now + IDLE), "unused for too long");
+        session.seen = now + LIFETIME;
+        assert!(!session.lives(now + LIFETIME), "however much it is used");
     }
 }

@@ -1,6 +1,6 @@
 //! `tongban verify`, `statement` and `audit`: what is proved, what a holder states, and whether it is true.
 
-use crate::{archive::client, say};
+use crate::{archive::client, say, setup};
 use anyhow::{Context as _, Result, bail, ensure};
 use chain::Archive;
 use clap::{Args, Subcommand};
@@ -247,9 +247,7 @@ fn check(
     let config = Config::read(config)?;
     let genesis = node::read_genesis(&config.genesis)?;
     let suite: Suite = genesis.suite;
-    let passphrase = std::env::var("TONGBAN_PASSPHRASE")
-        .context("set TONGBAN_PASSPHRASE to the passphrase of the key file")?;
-    let keys = crypto::load_keys(&config.keys, &passphrase)?;
+    let keys = crypto::load_keys(&config.keys, &setup::passphrase()?)?;
     let sealed = std::fs::read(openings).with_context(|| format!("reading {}", openings.display()))?;
     let context = openings_context(&crypto::chain_id(&genesis), holder, &config.department);
     let opened = crypto::open(&keys.seal, &context, &sealed)

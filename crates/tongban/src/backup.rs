@@ -5,7 +5,7 @@
 //! its own backup. Nor is the record of votes, which must never be older than the votes: a restored validator abstains
 //! until the next epoch.
 
-use crate::{archive, say};
+use crate::{archive, say, setup};
 use anyhow::{Context as _, Result, bail};
 use model::{ChainId, DepartmentId, Digest, Suite};
 use node::Config;
@@ -160,7 +160,7 @@ pub async fn backup(config: &Path, out: &Path, json: bool) -> Result<()> {
         copy(&from, &parts.join(to))?;
     }
     copy_vault(&config.vault, &parts.join("vault.db")).await?;
-    std::fs::write(parts.join("node.toml"), toml::to_string_pretty(&arranged)?)?;
+    setup::write_settings(&parts.join("node.toml"), &arranged)?;
 
     let mut names = Vec::new();
     files_below(&parts, Path::new(""), &mut names)?;

@@ -219,6 +219,8 @@ pub async fn resource(command: ResourceCommand) -> Result<Option<String>> {
         ResourceCommand::Publish { config, dry_run, json } => {
             let own = Own::open(&config)?;
             let mut standing = standing(&own.config).await?;
+            let new = standing.iter().filter(|s| !s.is_published()).map(|s| s.body.clone());
+            own.must_know(&new.collect::<Vec<_>>()).await?;
             for one in standing.iter_mut().filter(|s| !s.is_published()) {
                 if !dry_run {
                     own.submit(one.body.clone()).await?;

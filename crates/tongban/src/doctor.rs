@@ -89,6 +89,7 @@ async fn examine(config: &Config, passphrase: Option<String>, checks: &mut Check
     let known = roster.or_else(|| config.roster.as_deref().and_then(|file| node::read_roster(file).ok()));
     let known = known.or_else(|| genesis.as_ref().map(Genesis::roster));
     running(config, status.as_ref(), checks);
+    exposed(config, checks);
     keys(config, passphrase, known.as_ref(), checks);
     disk(&config.ledger, checks);
     database(config, checks).await;
@@ -116,6 +117,33 @@ fn running(config: &Config, status: Option<&Value>, checks: &mut Checks) {
     checks.note("node", "ok", format!("runs, at height {height} in epoch {epoch}"));
     let votes = status["votes"] == true;
     checks.note("votes", "ok", if votes { "votes in this epoch" } else { "does not vote in this epoch" });
+}
+
+/// What others could read of what they must not: the settings' file, and pages on the way to other machines.
+fn exposed(config: &Config, checks: &mut Checks) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let file = config.dir.join("node.toml");
+    match std::fs::metadata(&file).map(|m| m.permissions().mode() & 0o077) {
+        Ok(0) => checks.note("settings", "ok", "only this account reads node.toml"),
+        Ok(_) => {
+            let hint = format!("other accounts may read the API's token: chmod 600 {}", file.display());
+            checks.note("settings", "warning", hint);
+        }
+        // the settings have another name
+        Err(_) => {}
+    }
+    match (config.http.ip().is_loopback(), config.behind_tls) {
+        (_, true) => checks.note("tls", "ok", "people come through a server that does TLS (`behind_tls`)"),
+        (true, false) => checks.note("tls", "ok", format!("{} is for this machine only", config.http)),
+        (false, false) => checks.note(
+            "tls",
+            "warning",
+            format!(
+                "{} serves other machines in the clear: put a server that does TLS before it, and set `behind_tls = true`",
+                config.http
+            ),
+        ),
+    }
 }
 
 fn keys(config: &Config, passphrase: Option<String>, roster: Option<&Roster>, checks: &mut Checks) {

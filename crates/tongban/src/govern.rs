@@ -5,7 +5,7 @@ use crate::{
     say,
     setup::{self, Entry, Newcomer},
 };
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use bytes::{BufMut as _, BytesMut};
 use clap::{Args, Subcommand};
 use crypto::{Credentials, Keys, SigningKey, VoteKeyFolder};
@@ -213,7 +213,7 @@ pub(crate) struct Own {
 impl Own {
     pub(crate) fn open(config: &Path) -> Result<Self> {
         let config = Config::read(config)?;
-        let keys = crypto::load_keys(&config.keys, &passphrase()?)?;
+        let keys = crypto::load_keys(&config.keys, &setup::passphrase()?)?;
         let rules = Rules::of(node::read_genesis(&config.genesis)?);
         Ok(Self { client: client(&config), keys, rules, config })
     }
@@ -226,6 +226,23 @@ impl Own {
         let (_, roster) = roster(&self.client).await?;
         let member = roster.member(&self.config.department).cloned();
         member.with_context(|| format!("{} is not in the consortium", self.config.department))
+    }
+
+    /// Says no before anything is submitted where the consortium does not know some of it yet.
+    pub(crate) async fn must_know(&self, bodies: &[Body]) -> Result<()> {
+        let needed = bodies.iter().map(Body::since).max().unwrap_or(1);
+        if needed == 1 {
+            return Ok(());
+        }
+        let (_, roster) = roster(&self.client).await?;
+        ensure!(
+            needed <= roster.protocol,
+            "this needs protocol {needed} of the ledger, and the consortium is at {}: nothing was published. `tongban governance \
+             propose --protocol {} …` first",
+            roster.protocol,
+            roster.protocol + 1
+        );
+        Ok(())
     }
 
     /// Submits a command of this department and waits until it is final; the refusal's code where it is refused.
@@ -307,12 +324,8 @@ fn advice(code: &str) -> &'static str {
     }
 }
 
-pub(crate) fn passphrase() -> Result<String> {
-    std::env::var("TONGBAN_PASSPHRASE").context("set TONGBAN_PASSPHRASE to the passphrase of the key file")
-}
-
 fn officer(file: &Path) -> Result<SigningKey> {
-    let passphrase = std::env::var("TONGBAN_OFFICER_PASSPHRASE").or_else(|_| passphrase())?;
+    let passphrase = std::env::var("TONGBAN_OFFICER_PASSPHRASE").or_else(|_| setup::passphrase())?;
     Ok(crypto::load_officer(file, &passphrase)?)
 }
 
@@ -347,7 +360,8 @@ pub async fn department(command: DepartmentCommand) -> Result<()> {
             }
             let title = Text { zh: title_zh, en: title_en };
             let newcomer = Newcomer { id: id.clone(), title, validator, listen, http };
-            let (_, entry) = setup::join(newcomer, &genesis, &roster, &out, &passphrase()?, |_| {}).await?;
+            let passphrase = setup::passphrase()?;
+            let (_, entry) = setup::join(newcomer, &genesis, &roster, &out, &passphrase, |_| {}).await?;
             if json {
                 say!("{}", json!({ "id": id, "entry": entry.display().to_string() }));
             } else {

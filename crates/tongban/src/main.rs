@@ -624,10 +624,6 @@ fn archived(done: archive::Outcome, json: bool) -> Result<()> {
     }
 }
 
-fn passphrase() -> Result<String> {
-    std::env::var("TONGBAN_PASSPHRASE").context("set TONGBAN_PASSPHRASE to the passphrase of the key file")
-}
-
 async fn init(file: PathBuf, out: PathBuf, json: bool) -> Result<()> {
     let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
     let plan: setup::Plan = toml::from_str(&text).with_context(|| format!("reading {}", file.display()))?;
@@ -635,7 +631,7 @@ async fn init(file: PathBuf, out: PathBuf, json: bool) -> Result<()> {
         anyhow::bail!("{} is not empty; choose another folder with --out", out.display());
     }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis() as u64;
-    let made = setup::make(&plan, &out, &passphrase()?, now, |_| {})?;
+    let made = setup::make(&plan, &out, &setup::passphrase()?, now, |_| {})?;
     for id in made.keys.keys() {
         setup::skeleton(&setup::node_dir(&out, id), id).await?;
     }
@@ -662,7 +658,7 @@ const DISK_FULL_BYTES: u64 = 4 << 20;
 async fn serve(config: PathBuf) -> Result<()> {
     let config = node::Config::read(&config)?;
     let ledger = config.ledger.clone();
-    let node = node::Node::start(config, &passphrase()?, None).await?;
+    let node = node::Node::start(config, &setup::passphrase()?, None).await?;
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let failed = tokio::select! {
         _ = tokio::signal::ctrl_c() => false,

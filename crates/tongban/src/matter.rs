@@ -247,8 +247,11 @@ async fn publish(dir: &Path, config: &Path, dry_run: bool, json: bool) -> Result
     let Some(package) = package.filter(|_| !errors) else {
         return Ok(say_problems(dir, None, &problems, json));
     };
+    let own = Own::open(config)?;
+    // it is not published by half where the consortium knows too little
+    own.must_know(&package.declarations()).await?;
     if dry_run {
-        let new = package.publication(Own::open(config)?.rules.suite());
+        let new = package.publication(own.rules.suite());
         if json {
             let (hash, actions) = (new.package, new.actions.len());
             say!(
@@ -265,7 +268,6 @@ async fn publish(dir: &Path, config: &Path, dry_run: bool, json: bool) -> Result
         }
         return Ok(None);
     }
-    let own = Own::open(config)?;
     let node = client(&Config::read(config)?);
     let version = package.version;
     // published before, and only not handed over: then it is handed over now

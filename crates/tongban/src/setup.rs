@@ -7,6 +7,7 @@ use node::Config;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
+    io::Write as _,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -153,6 +154,7 @@ fn config_of(id: &DepartmentId, listen: SocketAddr, http: SocketAddr) -> Config 
         watch_seconds: 60,
         notices: None,
         notices_token: None,
+        behind_tls: false,
         api_token: Some(hex::encode(crypto::random::<16>())),
         votes: "votes".into(),
         first_start: "first-start".into(),
@@ -184,8 +186,29 @@ fn write_node(
         "this validator has not voted yet; its node removes this file\n",
     )?;
     extra(&mut config);
-    std::fs::write(dir.join("node.toml"), toml::to_string_pretty(&config)?)?;
-    Ok(())
+    write_settings(&dir.join("node.toml"), &config)
+}
+
+/// The passphrase of a node's key file, from the environment.
+pub fn passphrase() -> Result<String> {
+    let passphrase = std::env::var("TONGBAN_PASSPHRASE").unwrap_or_default();
+    anyhow::ensure!(
+        !passphrase.is_empty(),
+        "set TONGBAN_PASSPHRASE to the passphrase of the key file; an empty one protects nothing"
+    );
+    Ok(passphrase)
+}
+
+/// Writes a node's settings, which only its own account may read: the API's token stands in them.
+pub fn write_settings(path: &Path, config: &Config) -> Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    let writing = || format!("writing {}", path.display());
+    let mut options = std::fs::OpenOptions::new();
+    let mut file =
+        options.write(true).create(true).truncate(true).mode(0o600).open(path).with_context(writing)?;
+    // one that was there already keeps its mode otherwise
+    file.set_permissions(std::fs::Permissions::from_mode(0o600)).with_context(writing)?;
+    file.write_all(toml::to_string_pretty(config)?.as_bytes()).with_context(writing)
 }
 
 /// A department's signed entry, which others propose to take in: a file it hands over.

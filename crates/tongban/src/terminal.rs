@@ -1,7 +1,7 @@
 //! `tongban terminal`: the counter terminals whose word identifies people.
 
 use crate::{
-    govern::{Own, client, passphrase},
+    govern::{Own, client},
     say,
     sharing::{self, Write},
 };
@@ -88,7 +88,7 @@ pub async fn terminal(command: TerminalCommand) -> Result<()> {
                     break (seed, key.public());
                 }
             };
-            crypto::store_secret(&out, &passphrase()?, suite, &seed)?;
+            crypto::store_secret(&out, &crate::setup::passphrase()?, suite, &seed)?;
             if json {
                 say!("{}", json!({ "key": key.to_string(), "file": out }));
             } else {

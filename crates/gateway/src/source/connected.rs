@@ -48,6 +48,43 @@ pub fn shown(address: &str) -> String {
     }
 }
 
+/// A database's address that says how its link is protected: on another machine, through TLS with a certificate that is verified, unless
+/// the address itself says otherwise.
+fn protected(address: &str, setting: &str, value: &str) -> String {
+    let Ok(url) = reqwest::Url::parse(address) else { return address.to_owned() };
+    let says =
+        |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
+    // a parameter names the host too, or a folder with a socket
+    let host = says("host").or_else(|| url.host_str().map(str::to_owned)).unwrap_or_default();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let here = bare.is_empty()
+        || bare == "localhost"
+        || bare.starts_with('/')
+        || bare.starts_with("%2F")
+        || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        || says("socket").is_some();
+    if here || ["sslmode", "ssl-mode"].into_iter().any(|name| says(name).is_some()) {
+        return address.to_owned();
+    }
+    let joined = if url.query().is_some() { '&' } else { '?' };
+    format!("{address}{joined}{setting}={value}")
+}
+
+/// Says what to do where a link could not be protected.
+fn unprotected(error: SourceError, address: &str, setting: &str) -> SourceError {
+    match error {
+        SourceError::Failed(why)
+            if !address.contains(setting) && why.to_ascii_lowercase().contains("tls") =>
+        {
+            SourceError::Failed(format!(
+                "{why}. A database on another machine is reached through TLS, its certificate verified; `{setting}=…` in its address \
+                 says otherwise (docs/connector.md)"
+            ))
+        }
+        other => other,
+    }
+}
+
 impl Connected {
     /// Connects to a source by its address; paths are below `base`. With `read_only` actions fail, and nothing is changed.
     pub async fn open(
@@ -58,8 +95,14 @@ impl Connected {
     ) -> Result<Self, SourceError> {
         let (scheme, rest) = address.split_once(':').unwrap_or(("", address));
         Ok(match scheme {
-            "postgres" | "postgresql" => Self::Postgres(Postgres::open(address, read_only).await?),
-            "mysql" | "mariadb" => Self::MySql(MySql::open(address, read_only).await?),
+            "postgres" | "postgresql" => {
+                let opened = Postgres::open(&protected(address, "sslmode", "verify-full"), read_only).await;
+                Self::Postgres(opened.map_err(|e| unprotected(e, address, "sslmode"))?)
+            }
+            "mysql" | "mariadb" => {
+                let opened = MySql::open(&protected(address, "ssl-mode", "VERIFY_IDENTITY"), read_only).await;
+                Self::MySql(opened.map_err(|e| unprotected(e, address, "ssl-mode"))?)
+            }
             "http" | "https" => {
                 let service = connector.service.as_ref();
                 Self::Service(Box::new(Service::open(address, base, service, columns_of(connector, false))?))
@@ -164,5 +207,57 @@ impl Source for Connected {
 
     async fn close(&self) {
         each!(self, source => source.close().await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_to_another_machine_is_protected() {
+        let postgres = |address: &str| protected(address, "sslmode", "verify-full");
+        let remote = "postgres://tongban:a%40b@10.0.0.5/registry";
+        assert_eq!(postgres(remote), format!("{remote}?sslmode=verify-full"));
+        let remote = "postgres://tongban@db.example/registry?sslrootcert=/etc/ca.pem";
+        assert_eq!(postgres(remote), format!("{remote}&sslmode=verify-full"));
+        let remote = "postgres:///registry?host=db.example";
+        assert_eq!(postgres(remote), format!("{remote}&sslmode=verify-full"));
+        for kept in [
+            "postgres://tongban@10.0.0.5/registry?sslmode=disable",
+            "postgres://tongban@localhost/registry",
+            "postgres://tongban@127.0.0.1:5433/registry",
+            "postgres://tongban@[::1]/registry",
+            "postgres://tongban@%2Fvar%2Frun%2Fpostgresql/registry",
+            "postgres:///registry?host=/var/run/postgresql",
+            "postgres:///registry",
+        ] {
+            assert_eq!(postgres(kept), kept);
+        }
+        let mysql = "mariadb://tongban@10.0.0.5/tax";
+        assert_eq!(
+            protected(mysql, "ssl-mode", "VERIFY_IDENTITY"),
+            "mariadb://tongban@10.0.0.5/tax?ssl-mode=VERIFY_IDENTITY"
+        );
+    }
+
+    #[tokio::test]
+    async fn who_cannot_protect_it_is_told_what_to_say() {
+        crate::use_tls();
+        // a server on this machine's other address that says no to TLS, as PostgreSQL does
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut asked = [0; 8];
+                let _ = stream.read_exact(&mut asked).await;
+                let _ = stream.write_all(b"N").await;
+            }
+        });
+        let address = format!("postgres://tongban@127.0.0.1:{port}/registry");
+        let opened = Postgres::open(&format!("{address}?sslmode=verify-full"), true).await;
+        let error = unprotected(opened.err().unwrap(), &address, "sslmode").to_string();
+        assert!(error.contains("`sslmode=…` in its address"), "{error}");
     }
 }

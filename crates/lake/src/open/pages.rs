@@ -568,7 +568,7 @@ pub async fn sitemap(State(served): State<Arc<Served>>) -> Response {
         );
     }
     out += "</urlset>\n";
-    ([(header::CONTENT_TYPE, "application/xml")], out).into_response()
+    ([(header::CONTENT_TYPE, "application/xml; charset=utf-8")], out).into_response()
 }
 
 /// A page for what is not there.

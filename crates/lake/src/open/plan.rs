@@ -269,6 +269,10 @@ impl Plan {
         if !UPDATES.iter().any(|(word, _)| *word == self.update) {
             bail!("`update` is one of {}", UPDATES.map(|u| u.0).join(", "));
         }
+        let web = |url: &String| url.starts_with("https://") || url.starts_with("http://");
+        if !self.licence.url.as_ref().is_none_or(web) {
+            bail!("`licence.url` begins with https:// or http://");
+        }
         let mut seen = BTreeSet::new();
         if self.columns.is_empty() || !self.columns.iter().all(|c| seen.insert(&c.id)) {
             bail!("`columns` names each column once");

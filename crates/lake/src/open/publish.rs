@@ -184,7 +184,9 @@ async fn decide(
         Some(file) => std::fs::read_to_string(file).with_context(|| file.display().to_string())?,
         None => String::new(),
     };
-    let request = reqwest::Client::new().post(format!("{}/api/v1/publications", node.trim_end_matches('/')));
+    // a token goes to the address it is for, and not on to another
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+    let request = client.post(format!("{}/api/v1/publications", node.trim_end_matches('/')));
     let response = request.bearer_auth(token.trim()).json(&decided).send().await;
     let response = response.with_context(|| format!("the node at {node} cannot be reached; does it run?"))?;
     let status = response.status();

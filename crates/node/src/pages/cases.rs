@@ -474,7 +474,13 @@ pub(super) async fn receipt(seen: Seen, Path((_, name)): Path<(String, String)>)
     }
     match seen.visit.served.flow.receipt(seen.view.case.id, &name).await {
         Ok(Some(receipt)) => {
-            ([(header::CONTENT_TYPE, "application/json")], receipt.to_bytes()).into_response()
+            // a name of a receipt is a step's, a party's or a kind's: letters, digits and hyphens
+            let attached = format!("attachment; filename=\"{name}.json\"");
+            let headers = [
+                (header::CONTENT_TYPE, "application/json".to_owned()),
+                (header::CONTENT_DISPOSITION, attached),
+            ];
+            (headers, receipt.to_bytes()).into_response()
         }
         Ok(None) => seen.visit.failed(&CaseError::Unknown("receipt")),
         Err(e) => seen.visit.failed(&CaseError::Chain(e)),

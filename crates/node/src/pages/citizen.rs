@@ -2,7 +2,11 @@
 
 use super::visit::{Posted, Visit, role_in};
 use crate::subscriptions::standing;
-use crate::{Persona, api::Shared, session::Who};
+use crate::{
+    Persona,
+    api::{SECURITY, Shared},
+    session::Who,
+};
 use askama::Template;
 use axum::{
     Form,
@@ -13,6 +17,7 @@ use axum::{
 use flow::{CaseView, Package, Step, case::StepState};
 use model::*;
 use serde::Deserialize;
+use tracing::info;
 
 struct PersonaRow {
     position: usize,
@@ -77,7 +82,11 @@ pub(super) struct EnterForm {
     who: String,
 }
 
-pub(super) async fn enter(State(served): Shared, Form(form): Form<EnterForm>) -> Response {
+pub(super) async fn enter(
+    State(served): Shared,
+    headers: HeaderMap,
+    Form(form): Form<EnterForm>,
+) -> Response {
     let Some(door) = &served.door else { return StatusCode::NOT_FOUND.into_response() };
     let (who, to) = match form.who.as_str() {
         "clerk" => (Who::Clerk, "/desk".to_owned()),
@@ -86,14 +95,15 @@ pub(super) async fn enter(State(served): Shared, Form(form): Form<EnterForm>) ->
             None => return StatusCode::BAD_REQUEST.into_response(),
         },
     };
+    info!(target: SECURITY, clerk = who == Who::Clerk, "somebody signed in");
     let mut response = Redirect::to(&to).into_response();
-    response.headers_mut().append(header::SET_COOKIE, served.sessions.begin(who));
+    response.headers_mut().append(header::SET_COOKIE, served.sessions.begin(&headers, who));
     response
 }
 
 pub(super) async fn leave(State(served): Shared, headers: HeaderMap, _: Posted) -> Response {
-    served.sessions.end(&headers);
-    Redirect::to("/").into_response()
+    info!(target: SECURITY, "somebody signed out");
+    ([(header::SET_COOKIE, served.sessions.end(&headers))], Redirect::to("/")).into_response()
 }
 
 struct UseRow {

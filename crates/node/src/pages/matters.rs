@@ -140,8 +140,8 @@ pub(super) async fn graph(visit: Visit, Path(id): Path<String>) -> Response {
         return visit.error(StatusCode::NOT_FOUND, "error-unknown");
     };
     let svg = flow::graph::svg(&package, visit.t.0, &BTreeMap::new(), &|d| visit.department(d.as_str()));
-    let policy = "default-src 'none'; style-src 'unsafe-inline'";
-    ([(header::CONTENT_TYPE, "image/svg+xml"), (header::CONTENT_SECURITY_POLICY, policy)], svg)
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    ([(header::CONTENT_TYPE, "image/svg+xml; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, policy)], svg)
         .into_response()
 }
 

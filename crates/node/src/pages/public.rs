@@ -11,10 +11,6 @@ use axum::{
 };
 use model::*;
 
-/// How many blocks back the newest records are looked for, and how many are shown.
-const BLOCKS_BACK: u64 = 300;
-const RECORDS_SHOWN: usize = 50;
-
 struct RecordRow {
     id: String,
     height: u64,
@@ -61,21 +57,14 @@ struct ExplorerPage<'a> {
 
 pub(super) async fn explorer(visit: Visit) -> Response {
     let chain = visit.served.flow.chain();
-    let tip = chain.height();
-    let mut rows = Vec::new();
-    for height in (tip.saturating_sub(BLOCKS_BACK).max(1)..=tip).rev() {
-        if rows.len() >= RECORDS_SHOWN {
-            break;
-        }
-        let Ok(block) = chain.block_events(height).await else { break };
-        rows.extend(block.events.iter().rev().map(|e| record_row(&visit, e)));
-    }
-    rows.truncate(RECORDS_SHOWN);
+    let mut newest = visit.served.newest.lock().await;
+    let rows = newest.now(chain).await.iter().map(|e| record_row(&visit, e)).collect();
+    drop(newest);
     let (_, roster) = chain.roster();
     visit.show(&ExplorerPage {
         v: &visit,
         at: "explorer",
-        height: tip,
+        height: chain.height(),
         departments: roster.members.len(),
         validators: roster.validators().len(),
         rows,
@@ -200,6 +189,7 @@ async fn verify(visit: &Visit, file: Option<Bytes>) -> Response {
         None => None,
         Some(file) => {
             let genesis = genesis.clone();
+            let _place = visit.served.verifying.acquire().await;
             // many signatures: off the threads that serve others
             tokio::task::spawn_blocking(move || proof::verify(&file, &genesis)).await.ok()
         }

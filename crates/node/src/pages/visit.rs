@@ -3,7 +3,7 @@
 use super::texts::Texts;
 use crate::{
     Persona,
-    api::Served,
+    api::{SECURITY, Served, route_of},
     session::{Session, Who},
 };
 use askama::Template;
@@ -20,6 +20,7 @@ use std::{
     convert::Infallible,
     sync::Arc,
 };
+use tracing::warn;
 
 /// A request for a page.
 pub(super) struct Visit {
@@ -109,7 +110,8 @@ impl Visit {
         let html = page.render().expect("a template renders into memory");
         let mut response = Html(html).into_response();
         if let Some(language) = self.set_language {
-            let cookie = format!("tongban_lang={language}; Path=/; SameSite=Strict; Max-Age=31536000");
+            let flags = self.served.sessions.flags();
+            let cookie = format!("tongban_lang={language}; {flags}; Max-Age=31536000");
             if let Ok(value) = HeaderValue::from_str(&cookie) {
                 response.headers_mut().append(header::SET_COOKIE, value);
             }
@@ -170,6 +172,8 @@ impl FromRequestParts<Arc<Served>> for Seen {
         let Some(view) = id.and_then(|id| served.flow.case(id)) else { return Err(visit.sign_in_first()) };
         let role = visit.persona().and_then(|p| role_in(&view, p));
         if role.is_none() && !visit.is_clerk() {
+            let session = if visit.session.is_some() { "another" } else { "missing" };
+            warn!(target: SECURITY, session, "a case was not shown: it is none of the visitor's");
             return Err(visit.sign_in_first());
         }
         Ok(Self { visit, view, role })
@@ -195,6 +199,7 @@ impl FromRequest<Arc<Served>> for Posted {
     type Rejection = Response;
 
     async fn from_request(request: Request, served: &Arc<Served>) -> Result<Self, Response> {
+        let route = route_of(&request);
         let (mut parts, body) = request.into_parts();
         let Ok(visit) = Visit::from_request_parts(&mut parts, served).await;
         let form = Form::<HashMap<String, String>>::from_request(Request::from_parts(parts, body), served);
@@ -202,6 +207,11 @@ impl FromRequest<Arc<Served>> for Posted {
             return Err(visit.error(StatusCode::BAD_REQUEST, "error-invalid"));
         };
         let own = fields.get("csrf").is_some_and(|csrf| visit.owns(csrf));
-        if own { Ok(Self(fields)) } else { Err(visit.sign_in_first()) }
+        if !own {
+            let session = if visit.session.is_some() { "another" } else { "missing" };
+            warn!(target: SECURITY, session, route, "a form was refused: it is of no page of its sender's session");
+            return Err(visit.sign_in_first());
+        }
+        Ok(Self(fields))
     }
 }

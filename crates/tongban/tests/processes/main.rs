@@ -246,6 +246,7 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
     .await;
 
     what_a_node_needs_is_looked_at(&dir);
+    nobody_is_overrun(config(&dir, &"bureau".parse().unwrap()).http).await;
     platform::a_department_answers_from_the_platform(&dir, &mut processes, &driver, &plain[CASES]).await;
 
     a_department_joins_and_another_leaves(&dir, &mut processes, &bureau).await;
@@ -320,6 +321,19 @@ fn what_a_node_needs_is_looked_at(dir: &Path) {
     let (code, report) = look("police");
     assert_eq!(code, Some(0), "{report}");
     assert!(report["checks"].as_array().unwrap().len() >= 9, "{report}");
+    // nobody else reads the settings, and doctor sees where somebody could
+    let settings = |report: &Value| {
+        let check = report["checks"].as_array().unwrap().iter().find(|c| c["name"] == "settings").cloned();
+        check.unwrap()["status"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(settings(&report), "ok", "{report}");
+    let mode = |mode| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(config("police"), mode).unwrap();
+    };
+    mode(0o644);
+    assert_eq!(settings(&look("police").1), "warning");
+    mode(0o600);
     // its running node goes on with the right ones
     let toml = std::fs::read_to_string(config("police")).unwrap();
     let elsewhere = config("police").replace("node.toml", "elsewhere.toml");
@@ -339,6 +353,35 @@ fn what_a_node_needs_is_looked_at(dir: &Path) {
         .unwrap();
     assert_eq!(twice.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&twice.stderr).contains("another process runs on it"));
+}
+
+/// What anybody may send costs a bounded time, and no answer can be used against whoever reads it in a browser.
+async fn nobody_is_overrun(address: std::net::SocketAddr) {
+    let http = reqwest::Client::new();
+    let commands = format!("http://{address}/api/v1/commands");
+    let batch = |n: usize| [4u32.to_le_bytes(), [7; 4]].concat().repeat(n);
+    let answer = http.post(&commands).body(batch(1024)).send().await.unwrap();
+    assert_eq!(answer.bytes().await.unwrap().chunks(9).filter(|a| a[0] == 2).count(), 1024);
+    assert_eq!(http.post(&commands).body(batch(1025)).send().await.unwrap().status(), 400);
+    for path in [
+        "/",
+        "/api/v1/status",
+        "/api/v1/cases",
+        "/api/none",
+        "/healthz",
+        "/none",
+        "/catalogue.jsonld",
+        "/open",
+    ] {
+        let answer = http.get(format!("http://{address}{path}")).send().await.unwrap();
+        let header = |name: &str| {
+            let value = answer.headers().get(name).unwrap_or_else(|| panic!("{path} lacks {name}"));
+            value.to_str().unwrap().to_owned()
+        };
+        assert!(header("content-security-policy").contains("frame-ancestors 'none'"), "{path}");
+        assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(header("referrer-policy"), "no-referrer", "{path}");
+    }
 }
 
 /// By commands and files only: a heating company joins with a voting node, and the water company leaves.

@@ -155,6 +155,14 @@ pub async fn a_matter_is_added_with_files_alone(
         assert_eq!(refused.code, expected);
         assert!(!refused.detail.contains(&child) && !refused.detail.contains(&adult));
     }
+    // nor is a reason without end kept
+    for (who, reason) in
+        [("张三", "长".repeat(501)), ("张三", " ".into()), (&*"三".repeat(129), "缺件".into())]
+    {
+        let path = format!("/api/v1/cases/{}/refuse", "0".repeat(64));
+        let refused = bureau.post(&path, json!({ "who": who, "reason": reason })).await.unwrap_err();
+        assert_eq!(refused.downcast_ref::<tongban::client::Refused>().unwrap().code, "invalid");
+    }
     let shown: Value = bureau.get("/api/v1/matters/seal-lost").await.unwrap();
     assert_eq!(shown["form"]["required"], json!(["code", "name"]), "{shown}");
 }
