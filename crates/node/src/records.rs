@@ -53,7 +53,11 @@ impl Newest {
     pub(crate) async fn now(&mut self, chain: &Chain) -> &[Event] {
         let tip = chain.height();
         let mut newer = Vec::new();
-        for height in (self.height.max(tip.saturating_sub(BLOCKS_BACK)) + 1..=tip).rev() {
+        if self.height < tip.saturating_sub(BLOCKS_BACK) {
+            // nobody looked for long: what was kept would follow a hole
+            (self.height, self.events) = (tip.saturating_sub(BLOCKS_BACK), vec![]);
+        }
+        for height in (self.height + 1..=tip).rev() {
             if newer.len() >= RECORDS_KEPT {
                 break;
             }
