@@ -8,7 +8,7 @@ use crate::{
     declare::{
         Action, Column, Connector, ElementKind, Nearest, Rows, Standard, StatementKind, Take, Transform,
     },
-    nearness,
+    nearness::Address,
     rule::{Row, Rule},
     source::{Source, SourceError, Write, Written},
     transform::{Stored, check, normal, read_cell, stored_forms, to_stored},
@@ -125,9 +125,14 @@ fn near(
     given: &BTreeMap<FieldId, String>,
 ) -> Result<Vec<u32>, GatewayError> {
     let to = given.get(&nearest.to).ok_or_else(|| GatewayError::Parameter(nearest.to.to_string()))?;
+    if to.len() > SOUGHT_BYTES_MAX {
+        return Err(GatewayError::Parameter(nearest.to.to_string()));
+    }
+    let to = Address::new(to, nearest);
     let score = |row: &Row| {
         let address = row.get(&nearest.column).and_then(Option::as_deref);
-        address.map_or(0, |address| nearness::score(address, to, nearest))
+        let address = address.filter(|address| address.len() <= SOUGHT_BYTES_MAX);
+        address.map_or(0, |address| Address::new(address, nearest).score(&to))
     };
     let mut scored: Vec<(u32, Row)> = rows.drain(..).map(|row| (score(&row), row)).collect();
     scored.retain(|(score, _)| *score >= nearest.least);

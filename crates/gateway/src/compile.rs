@@ -466,16 +466,26 @@ impl<'a> Compiler<'a> {
     /// Checks which rows a query finds near.
     fn nearest(&self, nearest: &Nearest, query: &Query, entity: &Entity) -> Result<(), String> {
         let Nearest { column, to, least, .. } = nearest;
-        if self.column(entity, column)?.kind != ElementKind::Text {
-            return Err(format!("`nearest` compares addresses, and `{column}` is no text"));
+        // further places too: their own column of the same meaning
+        let mut compared = vec![self.column(entity, column)?];
+        for also in &query.also {
+            compared
+                .push(self.column(self.entity(&also.entity)?, also.columns.get(column).unwrap_or(column))?);
+        }
+        if compared.iter().any(|column| column.kind != ElementKind::Text || column.parted.is_some()) {
+            return Err(format!("`nearest` compares one address a row, and `{column}` is none"));
+        }
+        if query.fields.values().any(|take| matches!(take, Take::Sum { .. })) {
+            return Err("what is near is not summed: an address that is not found would owe nothing".into());
         }
         if !query.given.contains_key(to) || query.optional.contains(to) {
             return Err(format!(
                 "`nearest` is near to `{to}`, which is no parameter of `given` that must be there"
             ));
         }
-        if !(1..=100).contains(least) {
-            return Err("the `least` score of `nearest` is from 1 to 100".into());
+        // up to forty are other places
+        if !(41..=100).contains(least) {
+            return Err("the `least` score of `nearest` is from 41 to 100".into());
         }
         match &query.order {
             Some(_) => Err("`nearest` orders the rows: leave out `order`".into()),

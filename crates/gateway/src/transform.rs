@@ -190,13 +190,32 @@ fn address(text: &str, form: &AddressForm) -> Option<String> {
     let text = arabic(&plain_address(text, &form.drop));
     let begin = text.find(|c: char| c.is_ascii_digit())?;
     let (street, rest) = text.split_at(begin);
-    let numbers: Vec<&str> = rest
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|part| !part.is_empty())
-        .map(|part| part.trim_start_matches('0'))
-        .collect();
+    let numbers = address_numbers(rest);
     let whole = !street.is_empty() && numbers.len() == form.numbers && numbers.iter().all(|n| !n.is_empty());
-    whole.then(|| format!("{street}/{}", numbers.join("/").to_ascii_uppercase()))
+    whole.then(|| format!("{street}/{}", numbers.join("/")))
+}
+
+/// The numbers of an address after its street, each with what is said before it and is no unit (`甲3`, `南501`); such words after
+/// the last are one more. Nothing that tells two places apart is dropped.
+pub(crate) fn address_numbers(rest: &str) -> Vec<String> {
+    const UNITS: &str = "号院楼单元门室层栋幢座弄户第";
+    let (mut all, mut word, mut number) = (Vec::new(), String::new(), String::new());
+    for c in rest.chars().chain(['/']) {
+        if c.is_ascii_alphanumeric() {
+            number.push(c.to_ascii_uppercase());
+            continue;
+        }
+        if !number.is_empty() {
+            all.push(format!("{word}{}", number.trim_start_matches('0')));
+            word.clear();
+            number.clear();
+        }
+        if c.is_alphanumeric() && !UNITS.contains(c) {
+            word.push(c);
+        }
+    }
+    all.extend(Some(word).filter(|word| !word.is_empty()));
+    all
 }
 
 /// An address without white space and full-width characters, and without the names that may stand in front of it.
@@ -398,7 +417,13 @@ mod tests {
         for text in not {
             assert_eq!(address(text, &form), None, "{text}");
         }
-        assert_ne!(address("三里河街5号院12号楼2单元1703室", &form).as_deref(), Some(standard));
+        for other in [
+            "三里河街5号院12号楼2单元1703室",
+            "三里河街5号院甲12号楼2单元1702室",
+            "三里河街5号院12号楼2单元地下1702室",
+        ] {
+            assert_ne!(address(other, &form).as_deref(), Some(standard), "{other}");
+        }
     }
 
     #[test]

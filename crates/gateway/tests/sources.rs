@@ -725,7 +725,7 @@ elements:
     // what cannot be meant is said when the files are checked
     for (from, to, expected) in [
         ("to: at", "to: elsewhere", "no parameter of `given`"),
-        ("drop: [某市]", "least: 101", "from 1 to 100"),
+        ("drop: [某市]", "least: 101", "from 41 to 100"),
         ("{ score: address }", "{ score: number }", "that `nearest` does not name"),
         ("element: score", "element: number", "its element is a whole number"),
         ("ROWS", ", order: number", "leave out `order`"),

@@ -56,7 +56,7 @@ pub struct Served {
     /// Who is signed in to the pages.
     pub sessions: crate::session::Sessions,
     /// Places for verifying what anybody may send: it costs much.
-    pub(crate) verifying: Semaphore,
+    pub(crate) verifying: Arc<Semaphore>,
     /// The newest records, for the explorer.
     pub(crate) newest: tokio::sync::Mutex<crate::records::Newest>,
 }
@@ -288,10 +288,14 @@ async fn commands(State(served): Shared, body: Bytes) -> Result<Response, Proble
     let submitted = if batch.len() <= COMMANDS_FEW {
         chain.submit_to_wait(batch)
     } else {
-        let _place = served.verifying.acquire().await;
+        let place = served.verifying.clone().acquire_owned().await;
         let chain = chain.clone();
-        // many signatures: off the threads that serve others
-        let verified = tokio::task::spawn_blocking(move || chain.submit_to_wait(batch)).await;
+        // many signatures: off the threads that serve others; the place is held also where nobody waits for it any more
+        let verified = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            chain.submit_to_wait(batch)
+        })
+        .await;
         verified.map_err(|_| CaseError::Chain(chain::ChainError::Stopped))?
     };
     let results = chain.ordered(submitted, WAIT).await;

@@ -193,7 +193,7 @@ impl Node {
             booth,
             door,
             sessions: Sessions::new(config.behind_tls),
-            verifying: Semaphore::new(api::VERIFYING_AT_ONCE),
+            verifying: Arc::new(Semaphore::new(api::VERIFYING_AT_ONCE)),
             newest: Default::default(),
         });
         let router: Router =

@@ -61,7 +61,10 @@ impl Newest {
             if newer.len() >= RECORDS_KEPT {
                 break;
             }
-            let Ok(block) = chain.block_events(height).await else { return &self.events };
+            let Ok(block) = chain.block_events(height).await else {
+                self.events.clear();
+                break;
+            };
             newer.extend(block.events.into_iter().rev());
         }
         newer.append(&mut self.events);

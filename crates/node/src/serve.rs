@@ -10,12 +10,12 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use std::{sync::Arc, time::Duration};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 use tower_http::{set_header::SetResponseHeaderLayer, timeout::RequestBodyTimeoutLayer};
 use tracing::{debug, warn};
 
-/// The most connections at once; more wait to be taken.
-const CONNECTIONS_MAX: usize = 4096;
+/// The most connections at once; more wait to be taken. Fewer than a process may have files open by default.
+const CONNECTIONS_MAX: usize = 512;
 /// How long a connection may take to send a request's header, also the next one; and how long a request's body may pause.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// What answers that are no page may do in a browser: nothing.
@@ -41,10 +41,12 @@ pub(crate) fn guarded(router: Router, behind_tls: bool, patience: Duration) -> R
     }
 }
 
-/// Serves until it is aborted.
+/// Serves until it is dropped or aborted, and its connections with it.
 pub(crate) async fn serve(listener: TcpListener, router: Router, patience: Duration) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
     loop {
+        while connections.try_join_next().is_some() {}
         let place = places.clone().acquire_owned().await.expect("it is never closed");
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -56,7 +58,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, patience: Durat
             }
         };
         let service = TowerToHyperService::new(router.clone());
-        tokio::spawn(async move {
+        connections.spawn(async move {
             let _place = place;
             let _ = stream.set_nodelay(true);
             let served = http1::Builder::new()

@@ -14,6 +14,8 @@ const HOST_COOKIE: &str = "__Host-tongban_session";
 const LIFETIME: Duration = Duration::from_secs(3600);
 const IDLE: Duration = Duration::from_secs(1200);
 const SESSIONS_MAX: usize = 10_000;
+/// What a page's script says of a request that nobody made (`assets/live.js`).
+const BY_ITSELF: &str = "x-live";
 
 /// Who is signed in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +76,7 @@ impl Sessions {
             sessions.remove(before);
         }
         sessions.retain(|_, s| s.lives(now));
-        // whoever begins many shuts nobody out: the one unused longest makes room
+        // the one unused longest makes room
         if sessions.len() >= SESSIONS_MAX
             && let Some(oldest) = sessions.iter().min_by_key(|(_, s)| s.seen).map(|(t, _)| t.clone())
         {
@@ -85,12 +87,14 @@ impl Sessions {
         HeaderValue::from_str(&cookie).expect("a cookie of hexadecimal digits")
     }
 
-    /// The session of a request, which uses it.
+    /// The session of a request, which uses it, unless an open page asks by itself what is new.
     pub(crate) fn of(&self, headers: &HeaderMap) -> Option<Session> {
         let now = Instant::now();
         let mut sessions = self.begun.lock().expect("no holder panics");
         let session = sessions.get_mut(self.token_of(headers)?).filter(|s| s.lives(now))?;
-        session.seen = now;
+        if !headers.contains_key(BY_ITSELF) {
+            session.seen = now;
+        }
         Some(session.clone())
     }
 
@@ -146,6 +150,11 @@ mod tests {
         assert!(sessions.of(&second).is_none());
         let third = kept(&sessions.begin(&second, Who::Clerk));
         let mut session = sessions.of(&third).unwrap();
+        // a page that is left open does not use it
+        let mut by_itself = third.clone();
+        by_itself.insert(BY_ITSELF, HeaderValue::from_static("1"));
+        assert_eq!(sessions.of(&by_itself).unwrap().seen, session.seen);
+        assert!(sessions.of(&third).unwrap().seen > session.seen);
         let now = session.seen;
         assert!(session.lives(now + IDLE - Duration::from_secs(1)));
         assert!(!session.lives(now + IDLE), "unused for too long");

@@ -219,16 +219,23 @@ pub async fn resource(command: ResourceCommand) -> Result<Option<String>> {
         ResourceCommand::Publish { config, dry_run, json } => {
             let own = Own::open(&config)?;
             let mut standing = standing(&own.config).await?;
-            let new = standing.iter().filter(|s| !s.is_published()).map(|s| s.body.clone());
-            own.must_know(&new.collect::<Vec<_>>()).await?;
+            let (protocol, mut too_new) = (own.protocol().await?, 0);
             for one in standing.iter_mut().filter(|s| !s.is_published()) {
-                if !dry_run {
+                if one.body.since() > protocol {
+                    one.state = "needs a later protocol";
+                    too_new += 1;
+                } else if !dry_run {
                     own.submit(one.body.clone()).await?;
                     one.state = "published now";
                 }
             }
             say_standing(&standing, json);
-            Ok(None)
+            Ok((too_new > 0).then(|| {
+                format!(
+                    "{too_new} of them the consortium does not know at protocol {protocol}: `tongban governance propose --protocol {}`",
+                    protocol + 1
+                )
+            }))
         }
         ResourceCommand::List { words, config, json } => {
             let mut path = url_of("/api/v1/resources", &words.join(" "));

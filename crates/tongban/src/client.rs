@@ -27,7 +27,10 @@ impl Client {
     /// A client of the node at an address.
     pub fn new(address: SocketAddr, token: &str) -> Self {
         gateway::use_tls();
-        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        // connections are given up before the node does it (30 s), so that no request meets one that closes
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .pool_idle_timeout(std::time::Duration::from_secs(20));
         Self {
             http: http.build().expect("how TLS is done was chosen"),
             base: format!("http://{address}"),

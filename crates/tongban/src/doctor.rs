@@ -61,6 +61,7 @@ pub async fn doctor(path: &Path, passphrase: Option<String>, json: bool) -> Resu
         format!("{} of {}", path.display(), c.department)
     });
     if let Some(config) = config {
+        exposed(path, &config, &mut checks);
         examine(&config, passphrase, &mut checks).await;
     }
     let failed = checks.0.iter().filter(|c| c.status == "failed").count();
@@ -89,7 +90,6 @@ async fn examine(config: &Config, passphrase: Option<String>, checks: &mut Check
     let known = roster.or_else(|| config.roster.as_deref().and_then(|file| node::read_roster(file).ok()));
     let known = known.or_else(|| genesis.as_ref().map(Genesis::roster));
     running(config, status.as_ref(), checks);
-    exposed(config, checks);
     keys(config, passphrase, known.as_ref(), checks);
     disk(&config.ledger, checks);
     database(config, checks).await;
@@ -120,16 +120,14 @@ fn running(config: &Config, status: Option<&Value>, checks: &mut Checks) {
 }
 
 /// What others could read of what they must not: the settings' file, and pages on the way to other machines.
-fn exposed(config: &Config, checks: &mut Checks) {
+fn exposed(file: &Path, config: &Config, checks: &mut Checks) {
     use std::os::unix::fs::PermissionsExt as _;
-    let file = config.dir.join("node.toml");
-    match std::fs::metadata(&file).map(|m| m.permissions().mode() & 0o077) {
-        Ok(0) => checks.note("settings", "ok", "only this account reads node.toml"),
+    match std::fs::metadata(file).map(|m| m.permissions().mode() & 0o077) {
+        Ok(0) => checks.note("settings", "ok", "only this account reads them"),
         Ok(_) => {
             let hint = format!("other accounts may read the API's token: chmod 600 {}", file.display());
             checks.note("settings", "warning", hint);
         }
-        // the settings have another name
         Err(_) => {}
     }
     match (config.http.ip().is_loopback(), config.behind_tls) {

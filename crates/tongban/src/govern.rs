@@ -5,7 +5,7 @@ use crate::{
     say,
     setup::{self, Entry, Newcomer},
 };
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use bytes::{BufMut as _, BytesMut};
 use clap::{Args, Subcommand};
 use crypto::{Credentials, Keys, SigningKey, VoteKeyFolder};
@@ -228,21 +228,9 @@ impl Own {
         member.with_context(|| format!("{} is not in the consortium", self.config.department))
     }
 
-    /// Says no before anything is submitted where the consortium does not know some of it yet.
-    pub(crate) async fn must_know(&self, bodies: &[Body]) -> Result<()> {
-        let needed = bodies.iter().map(Body::since).max().unwrap_or(1);
-        if needed == 1 {
-            return Ok(());
-        }
-        let (_, roster) = roster(&self.client).await?;
-        ensure!(
-            needed <= roster.protocol,
-            "this needs protocol {needed} of the ledger, and the consortium is at {}: nothing was published. `tongban governance \
-             propose --protocol {} …` first",
-            roster.protocol,
-            roster.protocol + 1
-        );
-        Ok(())
+    /// The version of the ledger's rules in force.
+    pub(crate) async fn protocol(&self) -> Result<u32> {
+        Ok(roster(&self.client).await?.1.protocol)
     }
 
     /// Submits a command of this department and waits until it is final; the refusal's code where it is refused.
@@ -325,7 +313,8 @@ fn advice(code: &str) -> &'static str {
 }
 
 fn officer(file: &Path) -> Result<SigningKey> {
-    let passphrase = std::env::var("TONGBAN_OFFICER_PASSPHRASE").or_else(|_| setup::passphrase())?;
+    let own = std::env::var("TONGBAN_OFFICER_PASSPHRASE").ok().filter(|own| !own.is_empty());
+    let passphrase = own.map_or_else(setup::passphrase, Ok)?;
     Ok(crypto::load_officer(file, &passphrase)?)
 }
 

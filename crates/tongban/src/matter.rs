@@ -1,7 +1,7 @@
 //! `tongban matter`: what a matter designer does with a package, from the first check to publishing it.
 
 use crate::{archive::client, govern::Own, say, stage};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Subcommand;
 use flow::{
     Package,
@@ -248,8 +248,6 @@ async fn publish(dir: &Path, config: &Path, dry_run: bool, json: bool) -> Result
         return Ok(say_problems(dir, None, &problems, json));
     };
     let own = Own::open(config)?;
-    // it is not published by half where the consortium knows too little
-    own.must_know(&package.declarations()).await?;
     if dry_run {
         let new = package.publication(own.rules.suite());
         if json {
@@ -268,6 +266,16 @@ async fn publish(dir: &Path, config: &Path, dry_run: bool, json: bool) -> Result
         }
         return Ok(None);
     }
+    // it is not published by half where the consortium knows too little
+    let (needed, protocol) =
+        (package.declarations().iter().map(Body::since).max().unwrap_or(1), own.protocol().await?);
+    ensure!(
+        needed <= protocol,
+        "{} needs protocol {needed} of the ledger for what may be subscribed to or undone, and the consortium is at {protocol}: nothing \
+         was published. `tongban governance propose --protocol {}` first",
+        package.id,
+        protocol + 1
+    );
     let node = client(&Config::read(config)?);
     let version = package.version;
     // published before, and only not handed over: then it is handed over now

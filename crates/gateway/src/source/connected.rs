@@ -49,38 +49,40 @@ pub fn shown(address: &str) -> String {
 }
 
 /// A database's address that says how its link is protected: on another machine, through TLS with a certificate that is verified, unless
-/// the address itself says otherwise.
-fn protected(address: &str, setting: &str, value: &str) -> String {
-    let Ok(url) = reqwest::Url::parse(address) else { return address.to_owned() };
+/// the address itself, or `PGSSLMODE`, says otherwise. None where it says so, or the database is on this machine.
+fn protected(address: &str) -> Option<String> {
+    let url = reqwest::Url::parse(address).ok()?;
+    let postgres = url.scheme().starts_with("postgres");
     let says =
-        |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
-    // a parameter names the host too, or a folder with a socket
-    let host = says("host").or_else(|| url.host_str().map(str::to_owned)).unwrap_or_default();
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
+        |name: &str| url.query_pairs().filter(|(key, _)| key == name).last().map(|(_, v)| v.into_owned());
+    let environment = |name: &str| std::env::var(name).ok().filter(|_| postgres);
+    if says("sslmode").or_else(|| says("ssl-mode")).or_else(|| environment("PGSSLMODE")).is_some() {
+        return None;
+    }
+    // of PostgreSQL a parameter or the environment names the host too, or a folder with a socket
+    let named = ["hostaddr", "host"].into_iter().find_map(|name| says(name).filter(|_| postgres));
+    let named = named.or_else(|| url.host_str().filter(|host| !host.is_empty()).map(str::to_owned));
+    let host =
+        named.or_else(|| environment("PGHOSTADDR")).or_else(|| environment("PGHOST")).unwrap_or_default();
+    let bare = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
     let here = bare.is_empty()
         || bare == "localhost"
         || bare.starts_with('/')
-        || bare.starts_with("%2F")
+        || bare.starts_with("%2f")
         || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-        || says("socket").is_some();
-    if here || ["sslmode", "ssl-mode"].into_iter().any(|name| says(name).is_some()) {
-        return address.to_owned();
-    }
+        || !postgres && says("socket").is_some();
     let joined = if url.query().is_some() { '&' } else { '?' };
-    format!("{address}{joined}{setting}={value}")
+    let setting = if postgres { "sslmode=verify-full" } else { "ssl-mode=VERIFY_IDENTITY" };
+    (!here).then(|| format!("{address}{joined}{setting}"))
 }
 
-/// Says what to do where a link could not be protected.
-fn unprotected(error: SourceError, address: &str, setting: &str) -> SourceError {
+/// Says what to do where a database on another machine could not be connected to: it may be that its link is not protected.
+fn unprotected(error: SourceError) -> SourceError {
     match error {
-        SourceError::Failed(why)
-            if !address.contains(setting) && why.to_ascii_lowercase().contains("tls") =>
-        {
-            SourceError::Failed(format!(
-                "{why}. A database on another machine is reached through TLS, its certificate verified; `{setting}=…` in its address \
-                 says otherwise (docs/connector.md)"
-            ))
-        }
+        SourceError::Failed(why) => SourceError::Failed(format!(
+            "{why}. On another machine a database is reached through TLS, and its certificate verified: `sslrootcert=` or `ssl-ca=` in \
+             its address names who certifies it, `sslmode=` or `ssl-mode=` says otherwise (docs/connector.md)"
+        )),
         other => other,
     }
 }
@@ -95,14 +97,14 @@ impl Connected {
     ) -> Result<Self, SourceError> {
         let (scheme, rest) = address.split_once(':').unwrap_or(("", address));
         Ok(match scheme {
-            "postgres" | "postgresql" => {
-                let opened = Postgres::open(&protected(address, "sslmode", "verify-full"), read_only).await;
-                Self::Postgres(opened.map_err(|e| unprotected(e, address, "sslmode"))?)
-            }
-            "mysql" | "mariadb" => {
-                let opened = MySql::open(&protected(address, "ssl-mode", "VERIFY_IDENTITY"), read_only).await;
-                Self::MySql(opened.map_err(|e| unprotected(e, address, "ssl-mode"))?)
-            }
+            "postgres" | "postgresql" => Self::Postgres(match protected(address) {
+                None => Postgres::open(address, read_only).await?,
+                Some(address) => Postgres::open(&address, read_only).await.map_err(unprotected)?,
+            }),
+            "mysql" | "mariadb" => Self::MySql(match protected(address) {
+                None => MySql::open(address, read_only).await?,
+                Some(address) => MySql::open(&address, read_only).await.map_err(unprotected)?,
+            }),
             "http" | "https" => {
                 let service = connector.service.as_ref();
                 Self::Service(Box::new(Service::open(address, base, service, columns_of(connector, false))?))
@@ -216,37 +218,43 @@ mod tests {
 
     #[test]
     fn a_link_to_another_machine_is_protected() {
-        let postgres = |address: &str| protected(address, "sslmode", "verify-full");
-        let remote = "postgres://tongban:a%40b@10.0.0.5/registry";
-        assert_eq!(postgres(remote), format!("{remote}?sslmode=verify-full"));
-        let remote = "postgres://tongban@db.example/registry?sslrootcert=/etc/ca.pem";
-        assert_eq!(postgres(remote), format!("{remote}&sslmode=verify-full"));
-        let remote = "postgres:///registry?host=db.example";
-        assert_eq!(postgres(remote), format!("{remote}&sslmode=verify-full"));
+        for remote in [
+            "postgres://tongban:a%40b@10.0.0.5/registry?",
+            "postgres://tongban@db.example/registry?sslrootcert=/etc/ca.pem&",
+            "postgres:///registry?host=db.example&",
+            "postgres:///registry?host=/run&host=db.example&",
+            "postgres://localhost/registry?hostaddr=10.0.0.5&",
+            "postgres://db.example/registry?socket=x&",
+        ] {
+            let address = &remote[..remote.len() - 1];
+            assert_eq!(protected(address), Some(format!("{remote}sslmode=verify-full")));
+        }
+        let mysql = "mariadb://tongban@10.0.0.5/tax";
+        assert_eq!(protected(mysql), Some(format!("{mysql}?ssl-mode=VERIFY_IDENTITY")));
         for kept in [
             "postgres://tongban@10.0.0.5/registry?sslmode=disable",
             "postgres://tongban@localhost/registry",
             "postgres://tongban@127.0.0.1:5433/registry",
             "postgres://tongban@[::1]/registry",
             "postgres://tongban@%2Fvar%2Frun%2Fpostgresql/registry",
+            "postgres://tongban@%2fvar%2frun%2fpostgresql/registry",
             "postgres:///registry?host=/var/run/postgresql",
             "postgres:///registry",
+            "mysql://tongban@db.example/tax?socket=/run/mysqld/mysqld.sock",
+            "mysql://tongban@db.example/tax?ssl-mode=DISABLED",
         ] {
-            assert_eq!(postgres(kept), kept);
+            assert_eq!(protected(kept), None, "{kept}");
         }
-        let mysql = "mariadb://tongban@10.0.0.5/tax";
-        assert_eq!(
-            protected(mysql, "ssl-mode", "VERIFY_IDENTITY"),
-            "mariadb://tongban@10.0.0.5/tax?ssl-mode=VERIFY_IDENTITY"
-        );
     }
 
     #[tokio::test]
     async fn who_cannot_protect_it_is_told_what_to_say() {
         crate::use_tls();
-        // a server on this machine's other address that says no to TLS, as PostgreSQL does
+        let connector = Connector::parse("connector", "format: 1\ndepartment: registry\n").unwrap();
+        // a server that says no to TLS, as PostgreSQL does, at an address of this machine that does not look like one
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let address =
+            format!("postgres://tongban@0.0.0.0:{}/registry", listener.local_addr().unwrap().port());
         tokio::spawn(async move {
             use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
             while let Ok((mut stream, _)) = listener.accept().await {
@@ -255,9 +263,12 @@ mod tests {
                 let _ = stream.write_all(b"N").await;
             }
         });
-        let address = format!("postgres://tongban@127.0.0.1:{port}/registry");
-        let opened = Postgres::open(&format!("{address}?sslmode=verify-full"), true).await;
-        let error = unprotected(opened.err().unwrap(), &address, "sslmode").to_string();
-        assert!(error.contains("`sslmode=…` in its address"), "{error}");
+        let opened = Connected::open(&address, Path::new("."), &connector, true).await;
+        let error = opened.err().unwrap().to_string();
+        assert!(error.contains("`sslmode=`"), "{error}");
+        let opened =
+            Connected::open(&format!("{address}?sslmode=disable"), Path::new("."), &connector, true).await;
+        let error = opened.err().unwrap().to_string();
+        assert!(!error.contains("`sslmode=`"), "{error}");
     }
 }

@@ -189,9 +189,13 @@ async fn verify(visit: &Visit, file: Option<Bytes>) -> Response {
         None => None,
         Some(file) => {
             let genesis = genesis.clone();
-            let _place = visit.served.verifying.acquire().await;
-            // many signatures: off the threads that serve others
-            tokio::task::spawn_blocking(move || proof::verify(&file, &genesis)).await.ok()
+            let place = visit.served.verifying.clone().acquire_owned().await;
+            // many signatures: off the threads that serve others; the place is held also where nobody waits for it any more
+            let verified = tokio::task::spawn_blocking(move || {
+                let _place = place;
+                proof::verify(&file, &genesis)
+            });
+            verified.await.ok()
         }
     };
     let (result, result_class, facts) = match checked {
