@@ -324,8 +324,8 @@ pub struct Nearest {
     /// Names of cities and districts that may stand in front, and are dropped, in this order.
     #[serde(default)]
     pub drop: Vec<String>,
-    /// The least score of a row that counts, from 41 to 100: 100 says the same; from 90 on nothing contradicts; 40 and less, a number
-    /// does.
+    /// The least score of a row that counts, from 41 to 100: 100 says the same; from 90 on all of it agrees; 40 and less is another
+    /// place.
     #[serde(default = "sixty")]
     pub least: u32,
 }

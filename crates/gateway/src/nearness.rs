@@ -32,8 +32,8 @@ impl Address {
     }
 
     /// How near two addresses are, from 0 to 100. 100: they say the same, whatever form they are written in. 96: one has a name
-    /// more in front. Less, but 60 and more: numbers are left out, or the street's name differs. 40 and less: a number contradicts
-    /// or none is said.
+    /// more in front. Less, but over 40: numbers are left out, or the street's name differs. 40 and less: a number contradicts, or
+    /// none is said.
     pub(crate) fn score(&self, other: &Self) -> u32 {
         let (a, b) = (self.street.as_str(), other.street.as_str());
         let street = if a == b && !a.is_empty() {

@@ -5,7 +5,10 @@ async function turn() {
   const now = region();
   if (!now || now.dataset.live !== 'open') return;
   try {
-    const text = await (await fetch(location.href, { headers: { 'x-live': '1' } })).text();
+    const answer = await fetch(location.href, { headers: { 'x-live': '1' } });
+    // signed out meanwhile: what is shown is nobody's any more, and is asked for no further
+    if (answer.status === 401) return location.reload();
+    const text = await answer.text();
     const next = new DOMParser().parseFromString(text, 'text/html').getElementById('live');
     if (next && next.innerHTML !== now.innerHTML && !now.contains(document.activeElement)) {
       const lost = document.activeElement === document.body;

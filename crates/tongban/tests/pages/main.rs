@@ -84,6 +84,9 @@ async fn a_house_is_transferred_on_the_pages() -> Result<()> {
     browser.see("本人同意下列部门").await?;
     browser.submit("//button[contains(., '同意并签署')]").await?;
     browser.see("等待另一方签署").await?;
+    // where a session ends, an open page does not stay
+    browser.tools("Network.clearBrowserCookies", json!({})).await?;
+    browser.see("请先选择身份").await?;
     // the seller signs once, and everything is done
     browser.enter(0).await?;
     browser.go("/mine").await?;
