@@ -37,7 +37,7 @@ const BLOCK_INTERVAL: Duration = Duration::from_millis(33);
 /// With this many commands waiting, a leader does not wait.
 const BUSY: usize = 128;
 /// How far a block's time may be ahead of a validator's clock before the validator holds back its vote.
-const DRIFT_MS_MAX: u64 = 2_000;
+pub(crate) const DRIFT_MS_MAX: u64 = 2_000;
 
 /// No ledger stands still for longer than this between two blocks: ten years.
 const PAUSE_MS_MAX: u64 = 10 * 365 * 86_400_000;
@@ -205,9 +205,13 @@ async fn fetch<E: Engine, H: TreeHash>(
     suite: model::Suite,
     missing: &Missing,
 ) {
-    let digest = missing.0.digest(suite);
-    let record = batches.get(&engine_digest(&digest)).await.expect("the state database can be read");
-    overlay.insert(digest, record);
+    let digests: Vec<_> = missing.0.iter().map(|key| key.digest(suite)).collect();
+    let keys: Vec<D> = digests.iter().map(engine_digest).collect();
+    let refs: Vec<&D> = keys.iter().collect();
+    let records = batches.get_many(&refs).await.expect("the state database can be read");
+    for (digest, record) in digests.into_iter().zip(records) {
+        overlay.insert(digest, record);
+    }
 }
 
 impl<E: Engine, H: TreeHash> Application<E> for App<H> {

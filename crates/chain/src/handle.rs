@@ -248,6 +248,13 @@ pub(crate) fn events_of(block: &Block) -> BlockEvents {
 /// Commands that were submitted, each with what tells that it is final.
 pub struct Submitted(Vec<Result<(CommandId, oneshot::Receiver<Event>), ChainError>>);
 
+impl Submitted {
+    /// Each command by itself, to be waited for apart from the others.
+    pub fn each(self) -> impl Iterator<Item = Self> {
+        self.0.into_iter().map(|one| Self(vec![one]))
+    }
+}
+
 /// A handle on this node's ledger. Cloning is cheap.
 #[derive(Clone)]
 pub struct Chain {

@@ -1,7 +1,7 @@
 //! Key files, encrypted with a passphrase (Argon2id; AES-256-GCM, or SM4-GCM in the national suite); encryption at rest; and
 //! the vote keys of a validator, which come and go.
 
-use crate::{SealSecret, SigningKey, random, seal::Sm4Gcm};
+use crate::{SealSecret, SigningKey, digest, random, seal::Sm4Gcm};
 use aes_gcm::{
     Aes256Gcm, KeyInit,
     aead::{Aead, Payload},
@@ -119,6 +119,8 @@ struct KeyFile {
 }
 
 const MAGIC: [u8; 8] = *b"tongkey2";
+/// KiB of memory, and passes: OWASP's minimum for Argon2id.
+const COST: (u32, u32) = (19 * 1024, 2);
 
 fn derive(
     suite: Suite,
@@ -135,6 +137,36 @@ fn derive(
     Some(StorageKey::new(suite, key))
 }
 
+/// A passphrase as it is kept to be compared with: Argon2id (RFC 9106) under a salt of its own.
+#[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct KeptPassphrase {
+    memory_kib: u32,
+    passes: u32,
+    salt: [u8; 16],
+    hash: [u8; 32],
+}
+
+impl KeptPassphrase {
+    /// Takes 19 MiB and tens of milliseconds.
+    pub fn of(passphrase: &str) -> Self {
+        let (memory_kib, passes) = COST;
+        let mut kept = Self { memory_kib, passes, salt: random(), hash: [0; 32] };
+        kept.hash = kept.hash_of(passphrase).expect("the parameters are valid");
+        kept
+    }
+
+    /// Whether it is this passphrase; takes as long as making it.
+    pub fn fits(&self, passphrase: &str) -> bool {
+        self.hash_of(passphrase) == Some(self.hash)
+    }
+
+    /// Hashed once more, so that the time a comparison takes says nothing of the key.
+    fn hash_of(&self, passphrase: &str) -> Option<[u8; 32]> {
+        let key = derive(Suite::International, passphrase, &self.salt, self.memory_kib, self.passes)?;
+        Some(digest(Suite::International, &[key.bytes()]).0)
+    }
+}
+
 fn create(path: &Path) -> Result<File, std::io::Error> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -146,7 +178,7 @@ fn create(path: &Path) -> Result<File, std::io::Error> {
 /// Writes secrets to a new file that only its owner may read.
 fn store(path: &Path, passphrase: &str, suite: Suite, seeds: &[[u8; 32]]) -> Result<(), KeyFileError> {
     let salt = random();
-    let (memory_kib, passes) = (19 * 1024, 2); // OWASP's minimum for Argon2id
+    let (memory_kib, passes) = COST;
     let key = derive(suite, passphrase, &salt, memory_kib, passes).expect("the parameters are valid");
     let sealed = key.encrypt(&MAGIC, &Zeroizing::new(seeds.concat()));
     let file = KeyFile { magic: MAGIC, suite, memory_kib, passes, salt, sealed };

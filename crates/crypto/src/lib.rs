@@ -19,8 +19,8 @@ pub use commit::{Opening, Salt, commit};
 pub use credentials::Credentials;
 pub use hash::{digest, hash, keyed_hash, tree};
 pub use keystore::{
-    KeyFileError, Keys, StorageKey, VoteKeyFolder, VoteKeys, load_keys, load_officer, load_secret,
-    store_keys, store_officer, store_secret,
+    KeptPassphrase, KeyFileError, Keys, StorageKey, VoteKeyFolder, VoteKeys, load_keys, load_officer,
+    load_secret, store_keys, store_officer, store_secret,
 };
 pub use seal::{SealError, SealSecret, is_seal_key, open, seal};
 pub use sign::{

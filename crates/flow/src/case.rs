@@ -101,7 +101,9 @@ pub struct Case {
     /// The step at which an officer refused it.
     pub refused_at: Option<StepId>,
     /// Why it rested when they did.
-    rested: Option<String>,
+    pub(crate) rested: Option<String>,
+    /// When what was held of its people was erased.
+    pub erased_ms: Option<u64>,
 }
 
 /// Where a case rests or how it ended.
@@ -197,6 +199,7 @@ impl Case {
             passed_over: BTreeSet::new(),
             refused_at: None,
             rested: None,
+            erased_ms: None,
         }
     }
 
@@ -206,7 +209,10 @@ impl Case {
         let past_pivot = matches!(self.state(&package.pivot().id), StepState::Done(_));
         for step in &package.steps {
             let state = match self.state(&step.id) {
-                StepState::NotStarted if step.undoes.is_some() => StepState::Skipped,
+                // what its conditions said is not known any more
+                StepState::NotStarted if step.undoes.is_some() || self.erased_ms.is_some() => {
+                    StepState::Skipped
+                }
                 StepState::NotStarted => match self.skips(step, &all, package) {
                     Ok(true) => StepState::Skipped,
                     // what can no longer stop the case does not hold it up for ever: that part is handed to a person
@@ -636,9 +642,14 @@ impl Case {
         if !matches!(self.state(step), StepState::Waiting(_)) {
             return false;
         }
+        self.due_ms(step).is_some_and(|by| now_ms > by)
+    }
+
+    /// Until when the department of a step has time that is asked and has not answered, in milliseconds since 1970.
+    pub fn due_ms(&self, step: &StepId) -> Option<u64> {
         let call = self.calls.get(step).filter(|c| c.answer.is_none()).map(|c| c.answer_by_ms);
         let action = self.actions.get(step).filter(|a| a.report.is_none()).map(|a| a.report_by_ms);
-        call.or(action).is_some_and(|by| now_ms > by)
+        call.or(action)
     }
 
     /// Whether a step has ended, or can never begin because one before it failed.

@@ -48,7 +48,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::of(Package::parse("test", PACKAGE).unwrap(), "seller")
     }
 
@@ -159,7 +159,7 @@ impl World {
         self.apply(Body::ReportAction(report), "");
     }
 
-    fn registered() -> Self {
+    pub(crate) fn registered() -> Self {
         let mut w = Self::new();
         w.ask(0);
         w.answered("yes");
@@ -393,7 +393,7 @@ fn a_rule_about_several_never_takes_one_that_is_not_known_for_one_that_is_not_th
 
 impl World {
     /// A call made under a subscription, with its answer.
-    fn delivered(&mut self, attempt: u32, settled: Option<&str>) {
+    pub(crate) fn delivered(&mut self, attempt: u32, settled: Option<&str>) {
         let ask = Ask {
             case: self.case.id,
             step: name("bills"),

@@ -74,6 +74,9 @@ pub enum CaseError {
         "this terminal identified {0} people today, and may not identify more; take another, or raise `terminal_per_day`"
     )]
     TerminalLimit(u32),
+    /// It cannot be erased yet.
+    #[error("the case cannot be erased: {0}")]
+    Kept(crate::Kept),
     /// The ledger could not be reached.
     #[error(transparent)]
     Chain(#[from] ChainError),
@@ -83,12 +86,12 @@ pub enum CaseError {
 }
 
 /// The longest value of a form, and the longest name of an officer or whoever else asks, in characters.
-const VALUE_CHARS_MAX: usize = 128;
+pub(crate) const VALUE_CHARS_MAX: usize = 128;
 /// The longest reason an officer may give, in characters.
-const REASON_CHARS_MAX: usize = 500;
+pub(crate) const REASON_CHARS_MAX: usize = 500;
 
 /// Whether what somebody writes of themselves or as their reason is there, and no longer than it may be.
-fn check_words(field: &'static str, words: &str, most: usize) -> Result<(), CaseError> {
+pub(crate) fn check_words(field: &'static str, words: &str, most: usize) -> Result<(), CaseError> {
     if (1..=most).contains(&words.trim().chars().take(most + 1).count()) {
         return Ok(());
     }
@@ -298,8 +301,15 @@ impl<S: Source> Flow<S> {
                 subscribe: step.subscribe_days.map(|days| (days, step.subscribe_after_end)),
             });
         }
-        let text =
-            consent_text(language, &package.title, id, &named.title, &local_minute(expires_ms), &lines);
+        let text = consent_text(
+            language,
+            &package.title,
+            id,
+            &named.title,
+            &local_minute(expires_ms),
+            package.retain_days,
+            &lines,
+        );
         let terms = ConsentTerms {
             chain: self.chain.rules().chain,
             case: id,

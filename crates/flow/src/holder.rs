@@ -20,6 +20,8 @@ use tracing::{info, warn};
 /// needs an answer asks again.
 const REQUESTS_MAX: usize = 2048;
 const REQUEST_BYTES_MAX: usize = 32 << 20;
+/// The most bytes of sealed things in one letter: well below what a letter may have.
+const LETTER_BYTES: usize = 512 << 10;
 
 /// Sealed requests and tasks whose grant this node has not acted on, by sender: nobody can put another's in the place of
 /// one, and none fills more than its own share. They live in memory only, because their sender repeats them.
@@ -87,8 +89,9 @@ impl<S: Source> Flow<S> {
         self.holder.lock().expect("no holder of this lock panics")
     }
 
-    /// Keeps the list of unfinished business. Which calls are this department's shows when they are looked up.
-    pub(crate) fn follow_as_holder(&self, event: &Event, live: bool) {
+    /// Keeps the list of unfinished business. Which calls are this department's shows when they are looked up. Returns the call whose
+    /// payload may leave now.
+    pub(crate) fn follow_as_holder(&self, event: &Event, live: bool) -> Option<CallId> {
         let signer = &event.command.command.signer;
         let mine = signer == &self.me;
         let accepted = matches!(event.outcome, Outcome::Accepted(_));
@@ -101,15 +104,12 @@ impl<S: Source> Flow<S> {
                 if accepted {
                     holder.granted.remove(&c.call);
                 }
-                let Reply::Data { payload, .. } = &c.reply else { return };
+                let Reply::Data { payload, .. } = &c.reply else { return None };
                 if mine && accepted {
                     holder.unconfirmed.insert(c.call, (event.time_ms, *payload));
-                    drop(holder);
                     // Sealed: the answer is final, and only now does the payload leave. What became final before this
                     // node started is fetched by whoever lacks it.
-                    if live {
-                        self.spawn_release(c.call);
-                    }
+                    return live.then_some(c.call);
                 } else if mine && live {
                     drop(holder);
                     info!(call = %c.call.short(), "an answer was refused by the ledger; its payload is destroyed");
@@ -140,11 +140,17 @@ impl<S: Source> Flow<S> {
             }
             _ => {}
         }
+        None
     }
 
     /// Keeps a sealed request or task until the ledger grants it.
-    pub(crate) fn take_request(&self, from: &DepartmentId, id: [u8; 32], sealed: Vec<u8>) {
+    pub(crate) fn keep_request(&self, from: &DepartmentId, id: [u8; 32], sealed: Vec<u8>) {
         self.holder().requests.put(from, id, sealed);
+    }
+
+    /// Keeps it, and looks whether it is granted.
+    pub(crate) fn take_request(&self, from: &DepartmentId, id: [u8; 32], sealed: Vec<u8>) {
+        self.keep_request(from, id, sealed);
         self.work_as_holder();
     }
 
@@ -279,35 +285,87 @@ impl<S: Source> Flow<S> {
         Ok(Reply::Data { commitments, payload, as_of_ms })
     }
 
-    fn spawn_release(&self, call: CallId) {
+    /// Sends the payloads of calls whose answers became final together, to each asker in as few letters as hold them.
+    pub(crate) fn spawn_release(&self, calls: Vec<CallId>) {
         let flow = self.clone();
         self.host.spawn(async move {
-            let released = async {
-                let Some(record) = flow.chain.record::<CallRecord>(&Key::Call(call)).await? else {
-                    return Ok(());
+            let mut letters: BTreeMap<DepartmentId, Vec<(CallId, Vec<u8>)>> = BTreeMap::new();
+            for call in calls {
+                let released = async {
+                    let record = flow.chain.record::<CallRecord>(&Key::Call(call)).await?;
+                    let Some(asker) = record.map(|r| r.asker) else { return Ok(None) };
+                    Ok::<_, FlowError>(flow.releasable(&asker, call).await?.map(|sealed| (asker, sealed)))
                 };
-                flow.release_again(record.asker, call).await
-            };
-            if let Err(e) = released.await {
-                warn!(call = %call.short(), error = %e, "a payload could not be released; the asker will fetch it");
+                match released.await {
+                    Ok(Some((asker, sealed))) => letters.entry(asker).or_default().push((call, sealed)),
+                    Ok(None) => {}
+                    Err(e) => {
+                        warn!(call = %call.short(), error = %e, "a payload could not be released; the asker will fetch it");
+                    }
+                }
+            }
+            for (asker, payloads) in letters {
+                flow.post_calls(&asker, payloads, |call, sealed| Message::Payload { call, sealed }, Message::Payloads);
             }
         });
     }
 
+    /// Posts what is of calls: together where there are several, and nobody's program is too old for that.
+    pub(crate) fn post_calls(
+        &self,
+        to: &DepartmentId,
+        all: Vec<(CallId, Vec<u8>)>,
+        one: impl Fn(CallId, Vec<u8>) -> Message,
+        together: impl Fn(Vec<(CallId, Vec<u8>)>) -> Message,
+    ) {
+        if all.len() > 1 && self.chain.roster().1.protocol >= LIST_PROTOCOL {
+            return self.post_all(to, all, together);
+        }
+        for (call, sealed) in all {
+            self.post(to, &one(call, sealed));
+        }
+    }
+
+    /// Posts sealed things in as few letters as hold them.
+    pub(crate) fn post_all(
+        &self,
+        to: &DepartmentId,
+        all: Vec<(CallId, Vec<u8>)>,
+        letter: impl Fn(Vec<(CallId, Vec<u8>)>) -> Message,
+    ) {
+        let (mut now, mut bytes) = (Vec::new(), 0);
+        for one in all {
+            if bytes + one.1.len() > LETTER_BYTES && !now.is_empty() {
+                self.post(to, &letter(std::mem::take(&mut now)));
+                bytes = 0;
+            }
+            bytes += one.1.len();
+            now.push(one);
+        }
+        if !now.is_empty() {
+            self.post(to, &letter(now));
+        }
+    }
+
     /// Sends a payload whose answer is final on this node, to its asker only.
     pub(crate) async fn release_again(&self, to: DepartmentId, call: CallId) -> Result<(), FlowError> {
-        let Some(record) = self.chain.record::<CallRecord>(&Key::Call(call)).await? else { return Ok(()) };
-        let is_final =
-            matches!(record.state, CallState::Answered { .. } | CallState::Opened | CallState::Disputed);
-        if record.holder != self.me || record.asker != to || !is_final {
-            return Ok(());
-        }
-        // only the very payload whose answer is final
-        let Some((_, payload)) = self.holder().unconfirmed.get(&call).copied() else { return Ok(()) };
-        if let Some(sealed) = self.vault.get(&payload_place(call, payload)).await? {
+        if let Some(sealed) = self.releasable(&to, call).await? {
             self.post(&to, &Message::Payload { call, sealed });
         }
         Ok(())
+    }
+
+    /// A payload whose answer is final on this node, for its asker only.
+    async fn releasable(&self, to: &DepartmentId, call: CallId) -> Result<Option<Vec<u8>>, FlowError> {
+        let Some(record) = self.chain.record::<CallRecord>(&Key::Call(call)).await? else { return Ok(None) };
+        let is_final =
+            matches!(record.state, CallState::Answered { .. } | CallState::Opened | CallState::Disputed);
+        if record.holder != self.me || record.asker != *to || !is_final {
+            return Ok(None);
+        }
+        // only the very payload whose answer is final
+        let Some((_, payload)) = self.holder().unconfirmed.get(&call).copied() else { return Ok(None) };
+        Ok(self.vault.get(&payload_place(call, payload)).await?)
     }
 
     fn spawn_destroy(&self, call: CallId, payload: Digest) {

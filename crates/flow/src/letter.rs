@@ -20,6 +20,10 @@ pub(crate) enum Message {
     Result { action: ActionId, sealed: Vec<u8> },
     /// Handler to performer: what the action returned has not come; send it again.
     FetchResult { action: ActionId },
+    /// Asker to holder: what the calls of a list are, each sealed by itself.
+    Requests(Vec<(CallId, Vec<u8>)>),
+    /// Holder to asker: payloads that became final together, each sealed by itself.
+    Payloads(Vec<(CallId, Vec<u8>)>),
 }
 
 /// What a sealed request holds: about whom, with which parameters, and the openings that bind it to the ledger.

@@ -5,11 +5,13 @@
 
 pub mod case;
 mod catalogue;
+mod erase;
 pub mod graph;
 mod handler;
 mod holder;
 mod letter;
 pub mod lint;
+mod lists;
 mod notices;
 mod package;
 mod publication;
@@ -27,11 +29,13 @@ mod vault;
 mod view;
 
 pub use catalogue::{Catalogue, Listed};
+pub use erase::{ERASED_TOPIC, Kept};
 pub use handler::{CaseError, NewCase, Person};
 pub use letter::check_letter_bytes;
 pub use lint::lint;
+pub use lists::{List, ListWait};
 pub use notices::{Happened, NOTICE_MS_MAX, Notice};
-pub use package::{Basis, FormField, Package, PackageError, PartyRole, Rule, Step, StepKind};
+pub use package::{Basis, FormField, Listing, Package, PackageError, PartyRole, Rule, Step, StepKind};
 pub use receipts::receipt_name;
 pub use run::{Flow, Settings};
 pub use sharing::HeldAnswers;

@@ -1,7 +1,7 @@
 //! What is wrong with a matter package, for its designer: `tongban matter check`. What is an error here is refused everywhere.
 
 use crate::case::{DATA_CHANGED, NO_ANSWER, PASSED_OVER, REFUSED_BY_OFFICER, RULE_FAILED};
-use crate::package::{Basis, Package, REPEAT_MAX, Rule, Step, StepKind, alternatives};
+use crate::package::{Basis, Listing, Package, REPEAT_MAX, Rule, Step, StepKind, alternatives};
 use gateway::{Connector, ElementKind, Standard};
 use model::*;
 use serde::Serialize;
@@ -80,6 +80,10 @@ const OWN_RESULTS: [&str; 9] = [
 const CONSENT_DAYS_MAX: u32 = 180;
 /// The longest condition, in bytes.
 const RULE_BYTES_MAX: usize = 4096;
+/// The most working days of a step: with holidays among them they are less than the thirty days the ledger takes.
+const DAYS_MAX: u16 = 15;
+/// The longest a case may be kept by its package: a hundred years.
+const RETAIN_DAYS_MAX: u32 = 36_525;
 
 struct Lint<'a> {
     file: &'a str,
@@ -291,6 +295,12 @@ impl<'a> Lint<'a> {
             );
         }
         self.said(p.id.as_str(), "the title", &p.title);
+        if p.retain_days.is_some_and(|days| days > RETAIN_DAYS_MAX) {
+            let message = format!(
+                "`retain_days` is at most {RETAIN_DAYS_MAX}; without it cases are kept until an officer erases them"
+            );
+            self.error("", "retention", message);
+        }
         if p.parties.is_empty() {
             self.error("", "incomplete", "a matter has at least one party".into());
         }
@@ -416,6 +426,17 @@ impl<'a> Lint<'a> {
                 format!("step {at} rests on `{id}`; cite the statute under `bases`"),
             );
         }
+        let waits = matches!(step.kind, StepKind::Call | StepKind::Act);
+        let time = (step.within_hours, step.within_days);
+        if !matches!(
+            (waits, time),
+            (_, (None, None)) | (true, (Some(1..=720), None) | (None, Some(1..=DAYS_MAX)))
+        ) {
+            let message = format!(
+                "step {at}: a call or act has `within_hours`, 1 to 720, or `within_days`, 1 to {DAYS_MAX} working days"
+            );
+            self.error(at, "deadline", message);
+        }
         match step.subscribe_days {
             Some(days) => self.subscribable(step, days),
             None if step.subscribe_after_end => {
@@ -424,6 +445,9 @@ impl<'a> Lint<'a> {
                 self.error(at, "subscription", message);
             }
             None => {}
+        }
+        if let Some(listing) = &step.list {
+            self.listing(step, listing);
         }
         if let Some(purpose) = &step.purpose {
             self.said(at, &format!("the purpose of step {at}"), purpose);
@@ -515,6 +539,24 @@ impl<'a> Lint<'a> {
             self.error(at, "subscription", message);
         } else if !(1..=most).contains(&days) {
             self.error(at, "subscription", format!("step {at}: `subscribe_days` is 1 to {most} here"));
+        }
+    }
+
+    /// Only what the handler asks of another department's is asked by lists.
+    fn listing(&mut self, step: &Step, listing: &Listing) {
+        let at = step.id.as_str();
+        if step.kind != StepKind::Call || matches!(step.basis, Some(Basis::SelfAccess) | None) {
+            let message = format!("step {at}: `list` is for a call on consent or a statutory basis");
+            self.error(at, "list", message);
+        } else if step.subscribe_days.is_some() {
+            let message = format!(
+                "step {at}: what is asked by lists cannot be subscribed to; a change would be asked outside of them"
+            );
+            self.error(at, "list", message);
+        } else if !(1..=7 * 24 * 60).contains(&listing.every_minutes) {
+            self.error(at, "list", format!("step {at}: `every_minutes` of `list` is 1 to 10080, seven days"));
+        } else if !(1..=LIST_CASES_MAX as u32).contains(&listing.most) {
+            self.error(at, "list", format!("step {at}: `most` of `list` is 1 to {LIST_CASES_MAX}"));
         }
     }
 
@@ -662,13 +704,8 @@ impl<'a> Lint<'a> {
             self.error(at, "rule_invalid", format!("{what} is longer than {RULE_BYTES_MAX} bytes"));
             return None;
         }
-        if let Err(e) = cel::Program::compile(text) {
-            let e = e.to_string();
-            self.error(
-                at,
-                "rule_invalid",
-                format!("{what} cannot be read: {}", e.lines().next().unwrap_or_default()),
-            );
+        if let Err(wrong) = crate::package::check_cel(text) {
+            self.error(at, "rule_invalid", format!("{what} cannot be read: {wrong}"));
             return None;
         }
         let (found, bound) = members(text);

@@ -64,6 +64,10 @@ pub struct Package {
     /// How a refusal can be appealed, where the rule that refuses says nothing of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub appeal: Option<Text>,
+    /// After how many days from its end a case's form, answers and reasons are erased at its handler; without it they are kept until
+    /// an officer erases them. Whoever consents reads it (PIPL 17, 19).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retain_days: Option<u32>,
     /// The graph.
     pub steps: Vec<Step>,
     /// The file's text: what is published is named by it, whatever a later program reads out of it.
@@ -211,21 +215,42 @@ pub struct Step {
     /// What undoes it where the case ends before the pivot (act).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo: Option<UndoBy>,
-    /// How many hours the holder or performer has (call, act); three days where it is not said.
+    /// How many hours the holder or performer has (call, act); 72 where neither these nor working days are said.
     #[serde(default)]
     pub within_hours: Option<u32>,
+    /// How many working days they have, by the consortium's calendar, the day of the request not counted (call, act): 15 at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within_days: Option<u16>,
     /// For how many days the handler is told that the answer has changed, and asks for it again (call).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subscribe_days: Option<u32>,
     /// Whether also after the case's end; else it ends with the case (call).
     #[serde(default, skip_serializing_if = "is_default")]
     pub subscribe_after_end: bool,
+    /// Asked together with the same step of other cases, by lists its holder agrees to (call).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list: Option<Listing>,
     /// The step of the file this is one of, where its party is repeated.
     #[serde(skip)]
     pub of: Option<StepId>,
     /// The act that this step undoes: such a step is in no file, and is taken only where a case ends before its pivot.
     #[serde(skip)]
     pub undoes: Option<StepId>,
+}
+
+/// When the cases that wait for a call are put in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listing {
+    /// After the first of them has waited so long, in minutes: at most seven days.
+    pub every_minutes: u32,
+    /// As soon as so many wait, and never more in one list: 500 at most, 200 where it is not said.
+    #[serde(default = "two_hundred")]
+    pub most: u32,
+}
+
+fn two_hundred() -> u32 {
+    200
 }
 
 /// A compensation: an action of the same department.
@@ -522,10 +547,17 @@ impl Package {
         (!acts.is_empty()).then(|| DeclareUndo { matter: self.id.clone(), version: self.version, acts })
     }
 
+    /// The command that declares which of its calls are asked by lists, where any are.
+    pub fn listed(&self) -> Option<DeclareListed> {
+        let steps: Vec<_> = self.steps.iter().filter(|s| s.list.is_some()).map(|s| s.id.clone()).collect();
+        (!steps.is_empty()).then(|| DeclareListed { matter: self.id.clone(), version: self.version, steps })
+    }
+
     /// The commands that have to follow its publication, before the first case.
     pub fn declarations(&self) -> Vec<Body> {
         let subscribable = self.subscribable().map(Body::DeclareSubscriptions);
-        subscribable.into_iter().chain(self.undone().map(Body::DeclareUndo)).collect()
+        let undone = self.undone().map(Body::DeclareUndo);
+        subscribable.into_iter().chain(undone).chain(self.listed().map(Body::DeclareListed)).collect()
     }
 
     /// The data need of a call step; the package was checked to have its parts.
@@ -567,5 +599,39 @@ impl Packages {
         let all = self.0.read().expect("no holder of this lock panics");
         let newest: BTreeMap<_, _> = all.iter().map(|((id, _), package)| (id, package)).collect();
         newest.into_values().cloned().collect()
+    }
+}
+
+/// What rules may call (CEL's own).
+const FUNCTIONS: [&str; 18] = [
+    "all",
+    "contains",
+    "double",
+    "endsWith",
+    "exists",
+    "exists_one",
+    "filter",
+    "has",
+    "int",
+    "map",
+    "matches",
+    "max",
+    "min",
+    "size",
+    "startsWith",
+    "string",
+    "uint",
+    "bytes",
+];
+
+/// Whether a text is CEL and calls what there is; says what is wrong.
+pub(crate) fn check_cel(text: &str) -> Result<(), String> {
+    let program = cel::Program::compile(text)
+        .map_err(|e| e.to_string().lines().next().unwrap_or_default().to_owned())?;
+    // operators have names that begin with no letter
+    let strange = |f: &&str| f.starts_with(char::is_alphabetic) && !FUNCTIONS.contains(f);
+    match program.references().functions().into_iter().find(strange) {
+        Some(function) => Err(format!("there is no function `{function}`")),
+        None => Ok(()),
     }
 }

@@ -5,6 +5,7 @@ use crate::{
     catalogue::Catalogue,
     holder::Holder,
     letter::Message,
+    lists::Lists,
     notices::Notice,
     package::{Package, Packages},
     sharing::Known,
@@ -20,7 +21,10 @@ use gateway::{Gateway, Source};
 use model::*;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
     time::Duration,
 };
 use tokio::sync::{OnceCell, Semaphore, mpsc};
@@ -28,6 +32,11 @@ use tracing::{debug, warn};
 
 /// How often unfinished business is looked at again.
 const TICK: Duration = Duration::from_millis(500);
+/// How old a block may be, by this node's clock, to be acted on; in milliseconds. A node that was restored from a backup reads
+/// the blocks it lacks, and must not act on each as if it were the newest.
+const FRESH_MS: u64 = 60_000;
+/// A node whose blocks are old by its clock for so long, and come no faster than time passes, has them all: its clock is wrong.
+const CLOCK_WRONG_AFTER_MS: u64 = 30_000;
 /// How many letters are handled at once.
 const LETTERS_AT_ONCE: usize = 256;
 /// How long commands of this node stay valid.
@@ -97,6 +106,15 @@ pub(crate) struct State {
     pub(crate) confirmed: BTreeMap<CallId, u64>,
     pub(crate) proofs: BTreeMap<CommandId, proof::EventProof>,
     pub(crate) subscriptions: Subscriptions,
+    pub(crate) lists: Lists,
+    /// Cases that were anchored as erased, and are to be erased in the vault.
+    pub(crate) erasing: BTreeSet<CaseId>,
+    /// When this node last looked whose time is over.
+    pub(crate) erased_look_ms: u64,
+    /// Whether erasing is under way.
+    pub(crate) erases: bool,
+    /// Whether the past is folded in.
+    pub(crate) live: bool,
 }
 
 /// Tells whoever waits that nothing more comes, however the loop ended.
@@ -134,6 +152,8 @@ pub struct Flow<S: Source> {
     /// The height up to which events were taken in.
     pub(crate) followed: Arc<Level>,
     letters_at_once: Arc<Semaphore>,
+    /// How many requests came in letters of several.
+    together: Arc<AtomicU64>,
 }
 
 impl<S: Source> Clone for Flow<S> {
@@ -157,8 +177,29 @@ impl<S: Source> Clone for Flow<S> {
             changes: self.changes.clone(),
             followed: self.followed.clone(),
             letters_at_once: self.letters_at_once.clone(),
+            together: self.together.clone(),
         }
     }
+}
+
+/// Whether a block of this time is the newest there is, as far as a clock tells (both in milliseconds since 1970). `first_old` keeps
+/// the first block that was not, with the clock then.
+fn is_new(time_ms: u64, now_ms: u64, first_old: &mut Option<(u64, u64)>) -> bool {
+    if now_ms <= time_ms + FRESH_MS {
+        return true;
+    }
+    let (first_ms, at_ms) = *first_old.get_or_insert((time_ms, now_ms));
+    let passed = now_ms.saturating_sub(at_ms);
+    if passed < CLOCK_WRONG_AFTER_MS {
+        return false;
+    }
+    // who catches up reads an hour in seconds
+    if time_ms.saturating_sub(first_ms) > 2 * passed {
+        *first_old = Some((time_ms, now_ms));
+        return false;
+    }
+    warn!(ahead_ms = now_ms - time_ms, "this node's clock is ahead of the ledger's time: set it");
+    true
 }
 
 impl<S: Source> Flow<S> {
@@ -185,6 +226,7 @@ impl<S: Source> Flow<S> {
             changes: Arc::default(),
             followed: Arc::default(),
             letters_at_once: Arc::new(Semaphore::new(LETTERS_AT_ONCE)),
+            together: Arc::default(),
         };
         flow.host.spawn(flow.clone().run(settings.letters));
         flow.host.spawn(flow.clone().watch(settings.watch_every));
@@ -199,6 +241,11 @@ impl<S: Source> Flow<S> {
     /// The department this node is of.
     pub fn department(&self) -> &DepartmentId {
         &self.me
+    }
+
+    /// How many requests came in letters of several, since the node started.
+    pub fn requests_together(&self) -> u64 {
+        self.together.load(SeqCst)
     }
 
     /// Grows whenever a case changes.
@@ -218,8 +265,8 @@ impl<S: Source> Flow<S> {
             Box::pin(async move { host.sleep(TICK).await })
         };
         let mut tick = rest(&self.host);
-        // until the past is folded in, nothing is due: acting on half of it could do a thing twice
-        let mut live = false;
+        let mut known = if planted("half_past") { 0 } else { self.known_before().await };
+        let (mut live, mut was_live, mut first_old) = (false, false, None);
         loop {
             tokio::select! {
                 biased;
@@ -234,9 +281,15 @@ impl<S: Source> Flow<S> {
                 block = events.next() => match block {
                     Ok(block) => {
                         let caught_up = block.height >= self.chain.height();
-                        self.take_in(&block, live).await;
-                        live |= caught_up;
-                        if caught_up && !block.events.is_empty() {
+                        live |= caught_up && block.height >= known && is_new(block.time_ms, self.host.now_ms(), &mut first_old);
+                        if live && !block.events.is_empty() {
+                            known = known.max(block.height);
+                            self.keep_known(known).await;
+                        }
+                        self.take_in(&block, was_live).await;
+                        was_live = live;
+                        self.lock().live = live;
+                        if live && caught_up && !block.events.is_empty() {
                             self.work();
                         }
                     }
@@ -248,6 +301,32 @@ impl<S: Source> Flow<S> {
                 },
             }
         }
+    }
+
+    /// The height this node has acted on in an earlier life. It may have to read its blocks again, from a backup or from the others,
+    /// and would do half of what it did a second time if it acted on any before that.
+    async fn known_before(&self) -> u64 {
+        loop {
+            match self.vault.get(&self.known_place()).await {
+                Ok(kept) => return kept.and_then(|bytes| model::decode(&bytes).ok()).unwrap_or_default(),
+                Err(e) => {
+                    warn!(error = %e, "the vault cannot be read; trying again");
+                    self.host.sleep(TICK).await;
+                }
+            }
+        }
+    }
+
+    async fn keep_known(&self, height: u64) {
+        while let Err(e) = self.vault.put(&self.known_place(), &encode(&height)).await {
+            warn!(error = %e, height, "the vault cannot be written; trying again");
+            self.host.sleep(TICK).await;
+        }
+    }
+
+    /// A vault may outlive a consortium: each has its own heights.
+    fn known_place(&self) -> String {
+        format!("known/{}", self.chain.rules().chain)
     }
 
     /// Starts whatever is due, without waiting for it.
@@ -263,6 +342,9 @@ impl<S: Source> Flow<S> {
         self.host.spawn(async move {
             if let Err(e) = flow.repeat_requests().await.and(flow.repeat_deliveries().await) {
                 debug!(error = %e, "a reminder could not be sent");
+            }
+            if let Err(e) = flow.erase_due().await {
+                warn!(error = %e, "cases whose time is over could not be erased; it is tried again in an hour");
             }
         });
     }
@@ -287,6 +369,20 @@ impl<S: Source> Flow<S> {
     async fn handle(&self, from: DepartmentId, message: Message) -> Result<(), FlowError> {
         match message {
             Message::Request { call, sealed } => self.take_request(&from, call.0, sealed),
+            Message::Requests(all) => {
+                self.together.fetch_add(all.len() as u64, SeqCst);
+                all.into_iter().for_each(|(call, sealed)| self.keep_request(&from, call.0, sealed));
+                self.work_as_holder();
+            }
+            Message::Payloads(all) => {
+                for (call, sealed) in all {
+                    // one that cannot be kept is fetched again, and holds up no other
+                    if let Err(e) = self.open_one(call, sealed).await {
+                        warn!(%from, call = %call.short(), error = %e, "a payload could not be opened; it is fetched again");
+                    }
+                }
+                self.work_as_handler();
+            }
             Message::Task { action, sealed } => self.take_request(&from, action.0, sealed),
             Message::Fetch { call } => self.release_again(from, call).await?,
             Message::Payload { call, sealed } => self.open_payload(call, sealed).await?,
@@ -299,8 +395,9 @@ impl<S: Source> Flow<S> {
     /// Folds one block into what this node knows; waits out a vault that cannot be read.
     async fn take_in(&self, block: &BlockEvents, live: bool) {
         let mut changed = false;
+        let mut released = Vec::new();
         for event in &block.events {
-            self.follow_as_holder(event, live);
+            released.extend(self.follow_as_holder(event, live));
             changed |= loop {
                 match self.take_in_event(event).await {
                     Ok(changed) => break changed,
@@ -310,6 +407,9 @@ impl<S: Source> Flow<S> {
                     }
                 }
             };
+        }
+        if !released.is_empty() {
+            self.spawn_release(released);
         }
         self.note_answers(block);
         self.followed.raise(block.height);
@@ -322,9 +422,15 @@ impl<S: Source> Flow<S> {
         let Outcome::Accepted(_) = event.outcome else { return Ok(false) };
         self.follow_subscription(event);
         let signer = &event.command.command.signer;
+        if let Body::Anchor(anchor) = &event.command.command.body
+            && signer == &self.me
+        {
+            self.note_erased(anchor, event.time_ms);
+        }
         {
             let mut state = self.lock();
             state.known.note(signer, &event.command.command.body);
+            state.lists.note(event, &self.me);
             if signer == &self.me {
                 state.terminals.note(&event.command.command.body, event.time_ms);
             }
@@ -499,4 +605,33 @@ pub(crate) enum FlowError {
     Seal(#[from] crypto::SealError),
     #[error("{0}")]
     Inconsistent(&'static str),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR_MS: u64 = 3_600_000;
+
+    #[test]
+    fn who_catches_up_waits_until_what_it_reads_is_new() {
+        let (mut first_old, mut now, mut block) = (None, 24 * HOUR_MS, 0);
+        // an hour of blocks a second
+        while block + FRESH_MS < now {
+            assert!(!is_new(block, now, &mut first_old), "{block} at {now}");
+            (block, now) = (block + HOUR_MS, now + 1_000);
+        }
+        assert!(is_new(block, now, &mut first_old));
+    }
+
+    #[test]
+    fn whose_clock_is_ahead_begins_all_the_same() {
+        let (mut first_old, ahead) = (None, HOUR_MS);
+        let at = |seconds: u64, first_old: &mut Option<_>| {
+            is_new(seconds * 1_000, seconds * 1_000 + ahead, first_old)
+        };
+        assert!((0..30).all(|s| !at(s, &mut first_old)));
+        assert!(at(30, &mut first_old));
+        assert!(is_new(HOUR_MS, 0, &mut None), "whose clock is behind cannot tell");
+    }
 }

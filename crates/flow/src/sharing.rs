@@ -46,6 +46,11 @@ pub(crate) struct Known {
 }
 
 impl Known {
+    /// The calls with an objection to one of their values that waits for its answer.
+    pub(crate) fn objected(&self) -> BTreeSet<CallId> {
+        self.objections.0.iter().filter(|(_, (waits, _))| *waits).map(|((call, _), _)| *call).collect()
+    }
+
     /// Takes note of an accepted command.
     pub(crate) fn note(&mut self, signer: &DepartmentId, body: &Body) {
         self.at += 1;

@@ -5,6 +5,7 @@ use crate::{
     case::{Case, Due, Settled, StepState},
     package::{Package, Step, StepKind},
     scenario::{Doing, Expected, Scenario, Scripted, fill},
+    steps::deadline_ms,
 };
 use model::*;
 use serde::Serialize;
@@ -253,7 +254,7 @@ impl<'a> Simulation<'a> {
                     consent: None,
                     subject: Commitment([0; 32]),
                     sealed: Digest([0; 32]),
-                    answer_by_ms: self.now + crate::steps::within_ms(declared),
+                    answer_by_ms: deadline_ms(declared, self.now, &WorkingDays::default()),
                 };
                 let call = CallId(self.apply(Body::Ask(ask), "").0);
                 let reply = match self.scripted(step) {
@@ -273,7 +274,7 @@ impl<'a> Simulation<'a> {
                     step: step.clone(),
                     parameters: Commitment([0; 32]),
                     sealed: Digest([0; 32]),
-                    report_by_ms: self.now + crate::steps::within_ms(declared),
+                    report_by_ms: deadline_ms(declared, self.now, &WorkingDays::default()),
                 };
                 let action = ActionId(self.apply(Body::RequestAction(request), "").0);
                 let failure = match self.scripted(step) {

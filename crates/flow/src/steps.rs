@@ -6,14 +6,25 @@ use crate::{
         ActionResult, Message, Payload, Request, Task, payload_context, request_context, result_context,
         sealed_hash,
     },
+    lists,
     package::{Package, Step},
     run::{Flow, FlowError},
 };
+use chain::ChainError;
 use crypto::{Opening, Salt};
 use gateway::Source;
 use model::*;
 use std::{collections::BTreeMap, time::Duration};
 use tracing::{error, warn};
+
+/// A call that is ready to be asked.
+pub(crate) struct Prepared {
+    pub(crate) call: CallId,
+    pub(crate) holder: DepartmentId,
+    pub(crate) sealed: Vec<u8>,
+    /// The signed command that asks.
+    pub(crate) command: bytes::Bytes,
+}
 
 /// How long a holder has to answer and a performer to report, where the package does not say: three days.
 const WITHIN_HOURS: u32 = 72;
@@ -31,14 +42,38 @@ const LIAR_SUBJECT: &str = "110101199003079999";
 impl<S: Source> Flow<S> {
     /// Starts whatever is due in this handler's cases.
     pub(crate) fn work_as_handler(&self) {
-        let mut due = Vec::new();
-        {
+        let (mut due, mut ready) = (Vec::new(), lists::Ready::new());
+        let listed = {
             let mut state = self.lock();
-            let crate::run::State { cases, under_way, unconfirmed, .. } = &mut *state;
+            // until the past is folded in, nothing is due: acting on half of it could do a thing twice
+            if !state.live {
+                return;
+            }
+            let crate::run::State { cases, under_way, unconfirmed, lists, .. } = &mut *state;
             let now = self.host.now_ms();
             for case in cases.values().filter(|c| !c.is_over()) {
                 let Some(package) = self.packages.get(&case.matter) else { continue };
-                for item in case.due(&package, now) {
+                for mut item in case.due(&package, now) {
+                    if let Due::Call(step) = &item
+                        && let Some(step) = package.step(step)
+                        && let Some(wait) = lists.wait(case, step, &package, now)
+                        && let Some(listing) = &step.list
+                    {
+                        if under_way.contains(&(case.id, step.id.clone())) {
+                            continue;
+                        }
+                        let turned_away = lists.turned_away(case.id, &step.id, now);
+                        let Some(why) = turned_away else {
+                            let key = (case.matter.clone(), step.id.clone());
+                            let waiting = ready.entry(key).or_insert_with(|| lists::Waiting {
+                                listing: listing.clone(),
+                                waits: Vec::new(),
+                            });
+                            waiting.waits.push((case.id, wait));
+                            continue;
+                        };
+                        item = Due::Settle(CaseOutcome::NeedsHuman, step.id.clone(), why.into());
+                    }
                     let step = match &item {
                         Due::Call(step) | Due::Decide(step) | Due::Act(step) | Due::Resume(step) => {
                             step.clone()
@@ -52,7 +87,9 @@ impl<S: Source> Flow<S> {
                     }
                 }
             }
-        }
+            lists.due(ready, now)
+        };
+        self.start_lists(listed);
         for (case, step, item) in due {
             let flow = self.clone();
             self.host.spawn(async move {
@@ -116,12 +153,29 @@ impl<S: Source> Flow<S> {
     }
 
     async fn ask(&self, id: CaseId, step_id: &StepId) -> Result<(), FlowError> {
-        let bytes = self.prepare_ask(id, step_id).await?;
-        self.submit_step(id, step_id, bytes)
+        let prepared = self.prepare_ask(id, step_id).await?;
+        let command = self.send_request(prepared);
+        self.submit_step(id, step_id, command)
     }
 
-    /// Sends a call's sealed request to its holder and signs the command that asks.
-    pub(crate) async fn prepare_ask(&self, id: CaseId, step_id: &StepId) -> Result<bytes::Bytes, FlowError> {
+    /// The consortium's calendar, as its rules of sharing have it; not read for a step that counts no working days.
+    async fn calendar(&self, step: &Step) -> Result<WorkingDays, FlowError> {
+        if step.within_days.is_none() {
+            return Ok(WorkingDays::default());
+        }
+        let rules = self.chain.record::<Sharing>(&ledger::Key::Sharing).await?;
+        Ok(rules.unwrap_or_default().calendar)
+    }
+
+    /// Sends a call's sealed request to its holder; what is left is the command that asks.
+    pub(crate) fn send_request(&self, prepared: Prepared) -> bytes::Bytes {
+        let Prepared { call, holder, sealed, command } = prepared;
+        self.post(&holder, &Message::Request { call, sealed });
+        command
+    }
+
+    /// Seals a call's request to its holder, keeps it to be sent again, and signs the command that asks.
+    pub(crate) async fn prepare_ask(&self, id: CaseId, step_id: &StepId) -> Result<Prepared, FlowError> {
         let prepared = self.with_case(id, |case, package| {
             let step = package.step(step_id)?;
             let need = package.need(step);
@@ -134,9 +188,9 @@ impl<S: Source> Flow<S> {
                 _ => None,
             };
             let attempt = case.next_attempt(step_id);
-            Some((need, subject, consent, attempt, Self::parameters(case, step), within_ms(step)))
+            Some((need, subject, consent, attempt, Self::parameters(case, step), step.clone()))
         })?;
-        let (need, subject, consent, attempt, parameters, within_ms) =
+        let (need, subject, consent, attempt, parameters, step) =
             prepared.ok_or(FlowError::Inconsistent("a call's subject is not known yet"))?;
         let subject = if planted("liar_subject") { LIAR_SUBJECT.to_owned() } else { subject };
         let party = match need.basis {
@@ -154,50 +208,63 @@ impl<S: Source> Flow<S> {
             consent,
             subject: request.commitment(self.suite()),
             sealed: sealed_hash(self.suite(), &sealed),
-            answer_by_ms: self.host.now_ms() + within_ms,
+            answer_by_ms: deadline_ms(&step, self.host.now_ms(), &self.calendar(&step).await?),
         };
-        let (command, bytes) = self.sign(Body::Ask(ask));
-        self.vault.put(&format!("sent/{}", CallId(command.0)), &sealed).await?;
-        self.post(&need.holder, &Message::Request { call: CallId(command.0), sealed });
-        Ok(bytes)
+        let (id, command) = self.sign(Body::Ask(ask));
+        let call = CallId(id.0);
+        self.vault.put(&format!("sent/{call}"), &sealed).await?;
+        Ok(Prepared { call, holder: need.holder, sealed, command })
     }
 
     /// Submits the command of a step and, should the ledger refuse it, lets the step be looked at again.
     fn submit_step(&self, id: CaseId, step: &StepId, bytes: bytes::Bytes) -> Result<(), FlowError> {
         let (flow, step) = (self.clone(), step.clone());
         self.host.spawn(async move {
-            let results = flow.chain.submit_and_wait(vec![bytes], ORDERED_WITHIN).await;
-            match results.into_iter().next() {
-                Some(Ok(Event { outcome: Outcome::Refused(refusal), height, .. })) => {
-                    warn!(case = %id.short(), %step, code = refusal.code(), "the ledger refused a step");
-                    // what cannot be undone was requested before: the case goes on, and is looked at again
-                    if refusal == Refusal::WrongState {
-                        flow.caught_up(height).await;
-                        let overtaken = flow.with_case(id, |case, package| {
-                            case.is_past(package) && package.step(&step).is_some_and(|s| s.undoes.is_some())
-                        });
-                        if overtaken.unwrap_or(false) {
-                            flow.lock().under_way.remove(&(id, step));
-                            return;
-                        }
-                    }
-                    // after a withdrawal the case is settled as withdrawn, not handed to a person
-                    if !matches!(
-                        refusal,
-                        Refusal::ConsentWithdrawn | Refusal::CaseClosed | Refusal::AlreadyUsed
-                    ) && let Err(e) = flow.settle(id, CaseOutcome::NeedsHuman, &step, refusal.code()).await
-                    {
-                        error!(case = %id.short(), error = %e, "a refused step could not be handed to a person");
-                    }
-                }
-                Some(Err(e)) => {
-                    warn!(case = %id.short(), %step, error = %e, "a step's command was not ordered; it is tried again");
-                    flow.lock().under_way.remove(&(id, step));
-                }
-                _ => {}
-            }
+            let result = flow.chain.submit_and_wait(vec![bytes], ORDERED_WITHIN).await.remove(0);
+            flow.after_step(id, &step, result).await;
         });
         Ok(())
+    }
+
+    /// Looks at what came of the command of a step.
+    pub(crate) async fn after_step(&self, id: CaseId, step: &StepId, result: Result<Event, ChainError>) {
+        let again = || {
+            self.lock().under_way.remove(&(id, step.clone()));
+        };
+        match result {
+            Ok(Event { outcome: Outcome::Refused(refusal), height, .. }) => {
+                warn!(case = %id.short(), %step, code = refusal.code(), "the ledger refused a step");
+                // what cannot be undone was requested before: the case goes on, and is looked at again
+                if refusal == Refusal::WrongState {
+                    self.caught_up(height).await;
+                    let overtaken = self.with_case(id, |case, package| {
+                        case.is_past(package) && package.step(step).is_some_and(|s| s.undoes.is_some())
+                    });
+                    if overtaken.unwrap_or(false) {
+                        return again();
+                    }
+                }
+                // its list has expired meanwhile: it is put in another
+                let listed =
+                    |_: &Case, package: &Package| package.step(step).is_some_and(|s| s.list.is_some());
+                if refusal == Refusal::NotListed && self.with_case(id, listed).unwrap_or(false) {
+                    self.caught_up(height).await;
+                    self.lock().lists.hold_off(id, step, self.host.now_ms());
+                    return again();
+                }
+                // after a withdrawal the case is settled as withdrawn, not handed to a person
+                if !matches!(refusal, Refusal::ConsentWithdrawn | Refusal::CaseClosed | Refusal::AlreadyUsed)
+                    && let Err(e) = self.settle(id, CaseOutcome::NeedsHuman, step, refusal.code()).await
+                {
+                    error!(case = %id.short(), error = %e, "a refused step could not be handed to a person");
+                }
+            }
+            Err(e) => {
+                warn!(case = %id.short(), %step, error = %e, "a step's command was not ordered; it is tried again");
+                again();
+            }
+            Ok(_) => {}
+        }
     }
 
     /// The code behind a reason on the ledger goes into the vault, its commitment on the ledger.
@@ -274,9 +341,9 @@ impl<S: Source> Flow<S> {
     async fn request(&self, id: CaseId, step_id: &StepId) -> Result<(), FlowError> {
         let prepared = self.with_case(id, |case, package| {
             let step = package.step(step_id)?;
-            Some((step.performer.clone()?, Self::parameters(case, step), within_ms(step)))
+            Some((step.performer.clone()?, Self::parameters(case, step), step.clone()))
         })?;
-        let (performer, parameters, within_ms) =
+        let (performer, parameters, step) =
             prepared.ok_or(FlowError::Inconsistent("a requested action is not declared"))?;
         let task = Task { salt: Salt::random(), parameters };
         let context = request_context(id, step_id, &self.me, &performer);
@@ -286,7 +353,7 @@ impl<S: Source> Flow<S> {
             step: step_id.clone(),
             parameters: task.commitment(self.suite()),
             sealed: sealed_hash(self.suite(), &sealed),
-            report_by_ms: self.host.now_ms() + within_ms,
+            report_by_ms: deadline_ms(&step, self.host.now_ms(), &self.calendar(&step).await?),
         };
         let (command, bytes) = self.sign(Body::RequestAction(request));
         self.vault.put(&format!("sent/{}", CallId(command.0)), &sealed).await?;
@@ -294,9 +361,19 @@ impl<S: Source> Flow<S> {
         self.submit_step(id, step_id, bytes)
     }
 
-    /// Opens a payload whose answer is final here, and confirms or disputes it.
+    /// Opens a payload whose answer is final here, confirms or disputes it, and goes on with its case.
     pub(crate) async fn open_payload(&self, call: CallId, sealed: Vec<u8>) -> Result<(), FlowError> {
+        self.open_one(call, sealed).await?;
+        self.work_as_handler();
+        Ok(())
+    }
+
+    /// Opens a payload whose answer is final here, and confirms or disputes it.
+    pub(crate) async fn open_one(&self, call: CallId, sealed: Vec<u8>) -> Result<(), FlowError> {
         let Some((case, step)) = self.lock().calls.get(&call).cloned() else { return Ok(()) };
+        if self.is_erased(case) {
+            return Ok(());
+        }
         let answer = self.with_case(case, |c, package| {
             let names = package.step(&step).and_then(|s| s.what.as_ref().map(What::names))?;
             if let Some(delivery) = c.delivery(call) {
@@ -339,10 +416,14 @@ impl<S: Source> Flow<S> {
             self.submit(Body::Confirm(Confirm { call, dispute: Some(reason.commitment(self.suite())) }))?;
             return Ok(());
         };
-        self.vault.put(&format!("opened/{call}"), &encode(&opened.openings)).await?;
+        let place = format!("opened/{call}");
+        self.vault.put(&place, &encode(&opened.openings)).await?;
+        if self.is_erased(case) {
+            self.vault.erase(&place).await?;
+            return Ok(());
+        }
         self.take_openings(case, call, &step, &opened.openings);
         self.submit(Body::Confirm(Confirm { call, dispute: None }))?;
-        self.work_as_handler();
         Ok(())
     }
 
@@ -407,6 +488,9 @@ impl<S: Source> Flow<S> {
     /// Keeps what an action returned, where it matches its commitment.
     pub(crate) async fn take_result(&self, action: ActionId, sealed: Vec<u8>) -> Result<(), FlowError> {
         let Some((case, step)) = self.lock().actions.get(&action).cloned() else { return Ok(()) };
+        if self.is_erased(case) {
+            return Ok(());
+        }
         let Ok(plain) = crypto::open(&self.keys.seal, &result_context(action, &self.me), &sealed) else {
             return Ok(());
         };
@@ -420,7 +504,12 @@ impl<S: Source> Flow<S> {
         let event = self.chain.event(report).await?;
         if matches!(&event.command.command.body, Body::ReportAction(r) if r.result == result.commitment(self.suite()))
         {
-            self.vault.put(&format!("case/{case}/result/{step}"), &encode(&result)).await?;
+            let place = format!("case/{case}/result/{step}");
+            self.vault.put(&place, &encode(&result)).await?;
+            if self.is_erased(case) {
+                self.vault.erase(&place).await?;
+                return Ok(());
+            }
             if let Some(case) = self.lock().cases.get_mut(&case) {
                 case.returned_here(&step, result.into_values());
             }
@@ -512,7 +601,11 @@ impl<S: Source> Flow<S> {
         {
             let state = self.lock();
             let recent = self.host.now_ms().saturating_sub(RESULT_WANTED_MS);
-            for case in state.cases.values().filter(|c| !c.is_over() || c.changed_ms > recent) {
+            for case in state
+                .cases
+                .values()
+                .filter(|c| !c.is_over() || c.changed_ms > recent && c.erased_ms.is_none())
+            {
                 let Some(package) = self.packages.get(&case.matter) else { continue };
                 // what the applicant is shown in the end may still be on its way when the last report closes the case
                 for step in case.lacking_results(&package) {
@@ -538,24 +631,57 @@ impl<S: Source> Flow<S> {
         for (to, action) in lacking {
             self.post(&to, &Message::FetchResult { action });
         }
+        let mut requests: BTreeMap<DepartmentId, Vec<(CallId, Vec<u8>)>> = BTreeMap::new();
         for (to, id, is_call, answered) in repeats {
             if answered {
                 if !self.open_early(CallId(id)).await? {
                     self.post(&to, &Message::Fetch { call: CallId(id) });
                 }
             } else if let Some(sealed) = self.vault.get(&format!("sent/{}", CallId(id))).await? {
-                let message = match is_call {
-                    true => Message::Request { call: CallId(id), sealed },
-                    false => Message::Task { action: ActionId(id), sealed },
-                };
-                self.post(&to, &message);
+                match is_call {
+                    true => requests.entry(to).or_default().push((CallId(id), sealed)),
+                    false => self.post(&to, &Message::Task { action: ActionId(id), sealed }),
+                }
             }
+        }
+        for (to, requests) in requests {
+            self.post_calls(
+                &to,
+                requests,
+                |call, sealed| Message::Request { call, sealed },
+                Message::Requests,
+            );
         }
         Ok(())
     }
 }
 
-/// How long the department of a step has.
-pub(crate) fn within_ms(step: &Step) -> u64 {
-    u64::from(step.within_hours.unwrap_or(WITHIN_HOURS)) * 3_600_000
+/// Until when the department of a step has time that is asked now; both in milliseconds since 1970.
+pub(crate) fn deadline_ms(step: &Step, now_ms: u64, calendar: &WorkingDays) -> u64 {
+    match step.within_days {
+        Some(days) => calendar.deadline_ms(now_ms, days),
+        None => now_ms + u64::from(step.within_hours.unwrap_or(WITHIN_HOURS)) * 3_600_000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_department_has_hours_or_working_days_to_the_end_of_the_last() {
+        let text = r#"{ "id": "a", "kind": "act", "title": { "zh": "a", "en": "a" } }"#;
+        let mut step: Step = serde_json::from_str(text).unwrap();
+        let day = |text: &str| text.parse::<Day>().unwrap();
+        let calendar =
+            WorkingDays { holidays: vec![day("2026-10-01")], worked_weekends: vec![day("2026-10-03")] };
+        // Wednesday, ten in the morning
+        let now_ms = day("2026-09-30").begins_ms() + 10 * 3_600_000;
+        assert_eq!(deadline_ms(&step, now_ms, &calendar), now_ms + 72 * 3_600_000);
+        step.within_hours = Some(5);
+        assert_eq!(deadline_ms(&step, now_ms, &calendar), now_ms + 5 * 3_600_000);
+        (step.within_hours, step.within_days) = (None, Some(3));
+        // Friday, the Saturday that is worked, Monday
+        assert_eq!(deadline_ms(&step, now_ms, &calendar), day("2026-10-05").ends_ms());
+    }
 }

@@ -71,6 +71,12 @@ pub(crate) struct Subscriptions {
 }
 
 impl Subscriptions {
+    /// Whether a case has a subscription that lives at a time (milliseconds since 1970).
+    pub(crate) fn serve(&self, case: CaseId, now_ms: u64) -> bool {
+        let mut of_case = self.of_case.get(&case).into_iter().flatten();
+        of_case.any(|id| self.known.get(id).is_some_and(|s| s.lives(now_ms)))
+    }
+
     /// Takes in an accepted event of this department's case, before the case does.
     pub(crate) fn note(&mut self, event: &Event, case: &Case, package: &Package) {
         match &event.command.command.body {
@@ -288,7 +294,7 @@ impl<S: Source> Flow<S> {
 
     /// Asks for what a change was noted of.
     async fn ask_changed(&self, id: SubscriptionId, case: CaseId, step: &StepId) -> Result<(), FlowError> {
-        let bytes = self.prepare_ask(case, step).await?;
+        let bytes = self.send_request(self.prepare_ask(case, step).await?);
         let result = self.chain.submit_and_wait(vec![bytes], ORDERED_WITHIN).await.remove(0)?;
         self.caught_up(result.height).await;
         let Outcome::Refused(refusal) = result.outcome else { return Ok(()) };

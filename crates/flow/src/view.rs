@@ -1,15 +1,16 @@
 //! Reading cases: for the API and pages.
 
 use crate::{
-    case::{Case, Settled},
+    case::{Case, Due, Settled},
     catalogue::Catalogue,
     handler::CaseError,
+    lists::ListWait,
     package::{Package, StepKind, alternatives},
     run::Flow,
 };
 use gateway::Source;
 use model::*;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// A case as it stands, with its package.
 pub struct CaseView {
@@ -19,6 +20,8 @@ pub struct CaseView {
     pub package: Arc<Package>,
     /// The step and result of an adverse decision that waits for a person.
     pub unconfirmed: Option<(StepId, Code)>,
+    /// What steps wait for that are asked by lists.
+    pub waits: BTreeMap<StepId, ListWait>,
 }
 
 impl CaseView {
@@ -88,7 +91,19 @@ impl<S: Source> Flow<S> {
         let state = self.lock();
         let case = state.cases.get(&id)?.clone();
         let package = self.packages.get(&case.matter)?;
-        Some(CaseView { unconfirmed: state.unconfirmed.get(&id).cloned(), case, package })
+        let now_ms = self.host.now_ms();
+        let due = match package.steps.iter().any(|s| s.list.is_some()) {
+            true => case.due(&package, now_ms),
+            false => Vec::new(),
+        };
+        let calls =
+            due.iter().filter_map(|due| if let Due::Call(step) = due { package.step(step) } else { None });
+        let turned_away = |step: &&crate::Step| state.lists.turned_away(id, &step.id, now_ms).is_some();
+        let waits = calls
+            .filter(|step| !turned_away(step))
+            .filter_map(|step| Some((step.id.clone(), state.lists.wait(&case, step, &package, now_ms)?)));
+        let waits = waits.collect();
+        Some(CaseView { unconfirmed: state.unconfirmed.get(&id).cloned(), waits, case, package })
     }
 
     /// The cases of this handler, newest first.
@@ -139,6 +154,7 @@ impl<S: Source> Flow<S> {
         // what its acts are undone by has to be known to the ledger before the first case
         state.published.matters.get(&key).is_some_and(|(_, published)| *published == hash)
             && (package.undone().is_none() || state.published.undone.contains(&key))
+            && (package.listed().is_none() || state.lists.are_declared(&key))
     }
 }
 

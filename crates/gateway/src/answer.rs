@@ -117,6 +117,25 @@ pub struct Checked {
     pub problems: Vec<String>,
 }
 
+/// What came of trying a column's mapping on what is stored. Nothing here is a value.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Looked {
+    /// The column as declared: `account.owed`.
+    pub column: String,
+    /// As the source has it: `heating_account.arrears_yuan`.
+    pub stored: String,
+    /// How many different values were looked at.
+    pub looked: u64,
+    /// How many of them do not become what the standard says: an answer that reads one is refused (`bad_value`).
+    pub unfit: u64,
+    /// Why the first of them does not.
+    pub why: Option<String>,
+    /// Why it could not be looked at, where it could not.
+    pub unread: Option<String>,
+    /// How many of them nobody would find who looks for them, because they are stored in another form than the mapping makes.
+    pub unfound: u64,
+}
+
 /// Leaves of rows those near enough to an address, the nearest first, and of one row that is asked for the nearest. Returns their scores.
 fn near(
     rows: &mut Vec<Row>,
@@ -234,6 +253,68 @@ impl<S: Source> Gateway<S> {
         self.serving().problems.clone()
     }
 
+    /// Tries the mapping on stored values, up to so many different ones of each declared column: what an engineer wants to know before
+    /// anybody asks. A column that cannot be listed (one too large for the time limit, one that the account may not read) says so; a
+    /// service is only asked for nobody, once for each read.
+    pub async fn look_at_values(&self, most: u64) -> Result<Vec<Looked>, SourceError> {
+        let schema = schema(&self.connector, &self.source).await?;
+        let strange = BTreeMap::new();
+        let compiler = Compiler {
+            connector: &self.connector,
+            standard: &self.standard,
+            schema: &schema,
+            first: None,
+            strange: &strange,
+        };
+        let queries = self.connector.queries.iter().map(|q| (&q.entity, &q.subject, &q.parameters));
+        let predicates = self.connector.predicates.iter().map(|p| (&p.entity, &p.subject, &p.parameters));
+        let sought: BTreeSet<(&FieldId, &FieldId)> = queries
+            .chain(predicates)
+            .flat_map(|(entity, subject, parameters)| {
+                parameters.values().chain([subject]).map(move |column| (entity, column))
+            })
+            .collect();
+        let mut all = Vec::new();
+        for (id, entity) in &self.connector.entities {
+            if let Err(e) = self.source.probe(&entity.table).await {
+                all.push(Looked {
+                    column: id.to_string(),
+                    stored: entity.table.clone(),
+                    unread: Some(e.to_string()),
+                    ..Looked::default()
+                });
+            }
+            for (name, column) in entity.columns.iter().filter(|_| self.source.lists()) {
+                let Ok(form) = compiler.column(entity, name) else { continue };
+                let bytes = column.transform.contains(&Transform::Gbk);
+                let found = self.source.distinct(&entity.table, &column.column, bytes, most).await;
+                let mut looked = Looked {
+                    column: format!("{id}.{name}"),
+                    stored: format!("{}.{}", entity.table, column.column),
+                    unread: found.as_ref().err().map(ToString::to_string),
+                    ..Looked::default()
+                };
+                for cell in found.unwrap_or_default() {
+                    looked.looked += 1;
+                    match read_cell(Some(cell.clone()), &form) {
+                        Err(e) => {
+                            looked.unfit += 1;
+                            looked.why.get_or_insert(e);
+                        }
+                        // it is looked for as the value says that it is stored
+                        Ok(Some(value)) if sought.contains(&(id, name)) && !form.scan => {
+                            let forms = stored_forms(&value, &form).unwrap_or_default();
+                            looked.unfound += u64::from(!forms.contains(&cell));
+                        }
+                        Ok(_) => {}
+                    }
+                }
+                all.push(looked);
+            }
+        }
+        Ok(all)
+    }
+
     /// Every declaration with its state, as `connector check` prints it.
     pub fn report(&self) -> Vec<Checked> {
         let serving = self.serving();
@@ -252,6 +333,11 @@ impl<S: Source> Gateway<S> {
     /// The department's catalogue entries.
     pub fn resources(&self) -> &[Resource] {
         &self.connector.resources
+    }
+
+    /// How many subjects of one list about a resource are agreed to without an officer.
+    pub fn lists(&self, resource: &ResourceId) -> u32 {
+        self.connector.lists.get(resource).copied().unwrap_or(0)
     }
 
     /// The shared standard.
@@ -523,7 +609,11 @@ impl<S: Source> Gateway<S> {
             for (id, column) in &read.columns {
                 if !row.contains_key(id) {
                     let cell = cells.get_mut(id).and_then(Option::take);
-                    row.insert(id.clone(), read_cell(cell, column).map_err(GatewayError::Value)?);
+                    let value = read_cell(cell, column);
+                    row.insert(
+                        id.clone(),
+                        value.map_err(|e| GatewayError::Value(format!("`{}`: {e}", column.name)))?,
+                    );
                 }
             }
             let keep = match &read.keep {

@@ -62,6 +62,10 @@ pub struct Connector {
     /// What the catalogue says of them beside: core metadata (GB/T 21063.3).
     #[serde(default)]
     pub descriptions: BTreeMap<ResourceId, Description>,
+    /// How many subjects on lists of one asker's the node agrees to by itself within 24 hours, by resource; without it, or for more, an
+    /// officer decides.
+    #[serde(default)]
+    pub lists: BTreeMap<ResourceId, u32>,
     /// Where the source is files that are dropped into a folder: its tables.
     #[serde(default)]
     pub files: BTreeMap<String, FileTable>,
@@ -145,7 +149,8 @@ pub enum Transform {
     Replace(BTreeMap<String, String>),
     /// The bytes are GBK; must come first.
     Gbk,
-    /// A day in this pattern becomes `yyyy-mm-dd`: `yyyymmdd`, `yyyy/mm/dd`, `yyyy年mm月dd日`. A time of day may follow it.
+    /// A day in this pattern becomes `yyyy-mm-dd`: `yyyymmdd`, `yyyy/mm/dd`, `yyyy年mm月dd日`; a single `m` or `d` is
+    /// one digit or two. A time of day may follow it.
     Date(String),
     /// A stored code becomes a word of the standard's code list.
     Codes(BTreeMap<String, String>),
@@ -209,6 +214,9 @@ pub struct FileTable {
     /// What parts the fields of a CSV file.
     #[serde(default = "comma")]
     pub separator: char,
+    /// Whether a file with a header and no rows is taken in: without it, that is an export that failed.
+    #[serde(default)]
+    pub may_be_empty: bool,
 }
 
 fn comma() -> char {

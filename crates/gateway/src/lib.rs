@@ -13,7 +13,7 @@ mod rule;
 mod source;
 mod transform;
 
-pub use answer::{Answered, Checked, Gateway, GatewayError, Performed};
+pub use answer::{Answered, Checked, Gateway, GatewayError, Looked, Performed};
 pub use cell::Cell;
 pub use compile::{Problem, ROWS_MAX, SCAN_MAX};
 pub use declare::{

@@ -107,6 +107,16 @@ pub trait Source: Send + Sync + 'static {
         async { Ok(()) }
     }
 
+    /// Whether a table can be read at all, by asking for nobody: what no look at its columns shows.
+    fn probe(&self, _table: &str) -> impl Future<Output = Result<(), SourceError>> + Send {
+        async { Ok(()) }
+    }
+
+    /// Whether all values of a column can be listed.
+    fn lists(&self) -> bool {
+        true
+    }
+
     /// Tables that could not be taken in as they are now, and why.
     fn troubles(&self) -> Vec<(String, String)> {
         vec![]

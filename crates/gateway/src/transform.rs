@@ -291,10 +291,19 @@ fn half_width(c: char) -> char {
 
 fn date_from(value: &str, pattern: &str) -> Option<String> {
     let (mut year, mut month, mut day) = (String::new(), String::new(), String::new());
-    let mut chars = value.chars();
+    let mut chars = value.chars().peekable();
+    let (one_m, one_d) = (pattern.matches('m').count() == 1, pattern.matches('d').count() == 1);
     for p in pattern.chars() {
         let c = chars.next()?;
+        // a single letter is one digit or two
+        let second = chars.peek().copied().filter(char::is_ascii_digit);
         match p {
+            'm' | 'd' if (p == 'm' && one_m) || (p == 'd' && one_d) => {
+                let number: String = [Some(c), second].into_iter().flatten().collect();
+                chars.next_if(|_| second.is_some());
+                let part = if p == 'm' { &mut month } else { &mut day };
+                *part = format!("{number:0>2}");
+            }
             'y' => year.push(c),
             'm' => month.push(c),
             'd' => day.push(c),
@@ -313,13 +322,17 @@ fn date_from(value: &str, pattern: &str) -> Option<String> {
 fn date_to(value: &str, pattern: &str) -> Option<String> {
     let value = date_from(value, "yyyy-mm-dd")?;
     let (mut year, mut month, mut day) = (value[0..4].chars(), value[5..7].chars(), value[8..10].chars());
+    let short = |part: &mut std::str::Chars<'_>| part.as_str().trim_start_matches('0').to_owned();
+    let (one_m, one_d) = (pattern.matches('m').count() == 1, pattern.matches('d').count() == 1);
     pattern
         .chars()
         .map(|p| match p {
-            'y' => year.next(),
-            'm' => month.next(),
-            'd' => day.next(),
-            other => Some(other),
+            'm' if one_m => Some(short(&mut month)),
+            'd' if one_d => Some(short(&mut day)),
+            'y' => year.next().map(String::from),
+            'm' => month.next().map(String::from),
+            'd' => day.next().map(String::from),
+            other => Some(other.to_string()),
         })
         .collect()
 }
@@ -357,6 +370,14 @@ mod tests {
     #[test]
     fn transforms_and_their_inverse() {
         both("20180305", &[Transform::Date("yyyymmdd".into())], ElementKind::Date, "2018-03-05");
+        both("2018/3/5", &[Transform::Date("yyyy/m/d".into())], ElementKind::Date, "2018-03-05");
+        both("2018/11/25", &[Transform::Date("yyyy/m/d".into())], ElementKind::Date, "2018-11-25");
+        both("3.12.2018", &[Transform::Date("d.m.yyyy".into())], ElementKind::Date, "2018-12-03");
+        let short = [Transform::Date("yyyy/m/d".into())];
+        for (stored, standard) in [("2018/03/05 08:00", Ok("2018-03-05")), ("2018/13/1", Err(()))] {
+            let found = read(Stored::Text(stored.into()), &short, ElementKind::Date);
+            assert_eq!(found.as_deref().map_err(drop), standard, "{stored}");
+        }
         both("2018年03月05日", &[Transform::Date("yyyy年mm月dd日".into())], ElementKind::Date, "2018-03-05");
         both("12.30", &[Transform::YuanToFen], ElementKind::Integer, "1230");
         let codes = Transform::Codes([("0".to_string(), "open".to_string())].into());

@@ -487,11 +487,14 @@ async fn a_file_that_cannot_be_taken_in_leaves_the_one_before() {
     let gateway = open(declared("csv", "utf8", "yyyymmdd", ""), "files:", dir.path()).await;
     let owed = async || fields(&gateway, "water.account", &["owed"], UNIT_1).await.map(|v| v[0].clone());
     assert_eq!(owed().await.unwrap(), "1230");
-    let garbage: [(&str, Vec<u8>); 4] = [
+    let header = csv(",").lines().next().unwrap().to_owned() + "\r\n";
+    let garbage: [(&str, Vec<u8>); 5] = [
         ("accounts-2.csv", vec![0xff, 0xfe, 0x80]),
         ("accounts-3.csv", b"number,unit\r\nA1\r\n".to_vec()),
         ("accounts-4.csv", b"number,number\r\nA1,A2\r\n".to_vec()),
         ("accounts-5.csv", vec![]),
+        // an export that failed: nobody has an account any more
+        ("accounts-5-empty.csv", header.into_bytes()),
     ];
     for (name, bytes) in garbage {
         // a newer one than those before
@@ -510,12 +513,58 @@ async fn a_file_that_cannot_be_taken_in_leaves_the_one_before() {
     gateway.refresh().await.unwrap();
     assert!(gateway.problems().is_empty());
     assert_eq!(owed().await.unwrap(), "9999", "the newest serves");
+    // whoever starts while the newest is broken takes the one before it, of the folder or of what served once
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    drop("accounts-6-broken.csv", &[0xff, 0xfe, 0x80]);
+    for there in [true, false] {
+        if !there {
+            for name in ["accounts-1.csv", "accounts-6.csv"] {
+                std::fs::remove_file(dir.path().join(name)).unwrap();
+            }
+        }
+        let connector = declared("csv", "utf8", "yyyymmdd", "");
+        let source = Connected::open("files:", dir.path(), &connector, false).await.unwrap();
+        let standard = Standard::parse("standard", STANDARD).unwrap();
+        let again = Gateway::open(connector, &standard, source).await.unwrap();
+        let problems = again.problems();
+        let told = |p: &gateway::Problem| {
+            p.message.contains("`accounts-6-broken.csv`") && p.message.contains("still serves")
+        };
+        assert!(problems.iter().any(told), "{problems:?}");
+        let found = fields(&again, "water.account", &["owed"], UNIT_1).await.map(|v| v[0].clone());
+        assert_eq!(found.unwrap(), "9999", "in the folder: {there}");
+        again.refresh().await.unwrap();
+        assert_eq!(fields(&again, "water.account", &["owed"], UNIT_1).await.unwrap()[0], "9999");
+    }
     // another header: what reads the missing column is closed
     tokio::time::sleep(Duration::from_millis(20)).await;
     drop("accounts-7.csv", csv(",").replace("owed", "owes").as_bytes());
     gateway.refresh().await.unwrap();
     assert!(matches!(owed().await, Err(GatewayError::Undeclared)));
     assert_eq!(fields(&gateway, "water.by_number", &["name"], "A4").await.unwrap(), ["李\"四,"]);
+}
+
+#[tokio::test]
+async fn a_mapping_is_tried_on_what_is_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let looked = async |text: String| {
+        std::fs::write(dir.path().join("accounts-1.csv"), text).unwrap();
+        let gateway = open(declared("csv", "utf8", "yyyymmdd", ""), "files:", dir.path()).await;
+        gateway.look_at_values(500).await.unwrap()
+    };
+    let well = looked(csv(",")).await;
+    assert!(well.len() == 7 && well.iter().all(|l| l.looked > 1), "{well:?}");
+    assert!(well.iter().all(|l| (l.unfit, l.unfound) == (0, 0) && l.unread.is_none()), "{well:?}");
+    // an amount that is none, and a unit in other groups than are declared: it is read, and nobody would find it
+    let ill = csv(",")
+        .replace("12.30", "1万")
+        .replace("110108-001-002-GB-00003-F-00010002", "110108-001002-GB00003-F00010002");
+    let ill = looked(ill).await;
+    let of = |column: &str| ill.iter().find(|l| l.column == column).unwrap();
+    assert_eq!((of("account.owed").unfit, of("account.owed").stored.as_str()), (1, "accounts.owed"));
+    assert!(of("account.owed").why.as_ref().is_some_and(|why| !why.contains('万')), "{ill:?}");
+    assert_eq!((of("account.unit").unfit, of("account.unit").unfound), (0, 1));
+    assert_eq!(ill.iter().map(|l| l.unfit + l.unfound).sum::<u64>(), 2, "{ill:?}");
 }
 
 /// How the service behaves.
@@ -616,6 +665,16 @@ async fn an_http_service_that_is_not_always_well() {
     let gateway = open(connector(), &address, dir.path()).await;
     the_same_answers(&gateway, "HTTP").await;
 
+    // what is declared is held against the service by asking for nobody, and a name it does not know is no name
+    let asked = *water.asked.lock().unwrap();
+    assert!(gateway.look_at_values(500).await.unwrap().is_empty());
+    assert_eq!(*water.asked.lock().unwrap(), asked + 1);
+    let mut wrong = connector();
+    wrong.service.as_mut().unwrap().reads.get_mut("accounts").unwrap().get =
+        Some("/accounts?unit={place}".into());
+    let refused = Connected::open(&address, dir.path(), &wrong, false).await.err().unwrap();
+    assert!(refused.to_string().contains("`{place}`"), "{refused}");
+
     let set = |mood: Mood| *water.mood.lock().unwrap() = mood;
     set(Mood::Flaky);
     for _ in 0..5 {
@@ -655,6 +714,46 @@ async fn an_http_service_that_is_not_always_well() {
     std::fs::write(dir.path().join("token"), "another").unwrap();
     let gateway = open(connector(), &address, dir.path()).await;
     assert!(account(&gateway).await.unwrap_err().to_string().contains("refuses the token"));
+    let looked = gateway.look_at_values(500).await.unwrap();
+    assert!(
+        looked.iter().any(|l| l.unread.as_ref().is_some_and(|why| why.contains("refuses the token"))),
+        "{looked:?}"
+    );
+}
+
+/// A service that compares numbers as they are written: people with an old number are found by it, once each, and rows may be nested.
+#[tokio::test]
+async fn a_service_is_asked_in_every_form_a_value_may_be_stored_in() {
+    const PEOPLE: &str = "
+format: 1
+department: water
+resources:
+  - { id: water.card, version: 1, title: { zh: 卡, en: Card }, holder: water, officer: 营业部, subject: person, share: conditional,
+      basis: law, standard: std, update: realtime, predicates: [],
+      fields: [{ id: number, element: number, title: { zh: 卡号, en: Number }, sensitivity: 2 }] }
+service: { reads: { cards: { get: '/cards?id={id}', at: /found } } }
+entities:
+  card:
+    table: cards
+    columns:
+      person: { column: id, element: person, transform: [old_id] }
+      number: { column: /card/no, element: number }
+queries:
+  - { resource: water.card, entity: card, subject: person, fields: { number: number } }
+";
+    async fn cards(Query(asked): Query<BTreeMap<String, String>>) -> Json<Value> {
+        let known = [("110105491231002", "K1"), ("110108195710089025", "K2")];
+        let found = known.iter().filter(|(id, _)| Some(*id) == asked.get("id").map(String::as_str));
+        Json(
+            json!({ "found": found.map(|(id, card)| json!({ "id": id, "card": { "no": card } })).collect::<Vec<_>>() }),
+        )
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(axum::serve(listener, Router::new().route("/cards", get(cards))).into_future());
+    let gateway = open(Connector::parse("connector", PEOPLE).unwrap(), &address, dir.path()).await;
+    assert_eq!(fields(&gateway, "water.card", &["number"], PERSON).await.unwrap(), ["K1"]);
 }
 
 #[tokio::test]

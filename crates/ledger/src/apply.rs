@@ -1,7 +1,7 @@
 //! One command in, one outcome out.
 
 use crate::{
-    actions, calls, cases, catalogue, consents, governance, policy, sharing,
+    actions, calls, cases, catalogue, consents, governance, lists, policy, sharing,
     state::{Decision, Key, Missing, Overlay, Position, Stop, ensure},
     subscriptions,
 };
@@ -180,6 +180,9 @@ fn decide(
         Body::SetPolicy(c) => policy::set(&scene, state, c),
         Body::DeclareUndo(c) => actions::declare_undo(&scene, state, c),
         Body::DescribeResource(c) => catalogue::describe_resource(&scene, state, c),
+        Body::DeclareListed(c) => lists::declare(&scene, state, c),
+        Body::ProposeList(c) => lists::propose(&scene, state, c),
+        Body::AnswerList(c) => lists::answer(&scene, state, c),
     }
 }
 
@@ -260,6 +263,14 @@ pub fn first_reads(command: &Command) -> Vec<Key> {
         Body::DescribeResource(c) => {
             vec![Key::Resource(c.resource.clone()), Key::Description(c.resource.clone())]
         }
+        Body::DeclareListed(c) => {
+            vec![Key::Matter(c.matter.clone(), c.version), Key::Listed(c.matter.clone(), c.version)]
+        }
+        Body::ProposeList(c) => {
+            // its cases are many, and are read once the rest is in order
+            vec![Key::Matter(c.matter.clone(), c.version), Key::Listed(c.matter.clone(), c.version)]
+        }
+        Body::AnswerList(c) => vec![Key::List(c.list)],
         Body::DeclareUndo(c) => {
             vec![Key::Matter(c.matter.clone(), c.version), Key::Undo(c.matter.clone(), c.version)]
         }

@@ -5,7 +5,7 @@ use crate::{
     cases::matter_of,
     catalogue::has_name,
     consents::covers,
-    policy, sharing,
+    lists, policy, sharing,
     state::{CallRecord, CallState, CaseRecord, ConsentRecord, Decision, Key, Stop, ensure},
     subscriptions,
 };
@@ -30,6 +30,7 @@ pub(crate) fn ask(scene: &Scene<'_>, state: &mut Decision<'_>, new: &Ask) -> Res
     let names = need.what.names();
     ensure(names.iter().all(|n| has_name(&resource, n)), Refusal::UnknownField)?;
     check_basis(scene, state, new, &case, need)?;
+    lists::check(scene, state, &case, new)?;
     check_first_or_retry(scene, state, new)?;
     let now = scene.block.time_ms;
     ensure(new.answer_by_ms > now && new.answer_by_ms - now <= ANSWER_WITHIN_MS_MAX, Refusal::TooLate)?;

@@ -49,8 +49,9 @@ impl World {
             match self.rules.end_epoch(&mut overlay, block, Digest([1; 32]), Digest([2; 32])) {
                 Ok(end) => break end.roster,
                 Err(missing) => {
-                    let key = missing.0.digest(self.rules.suite());
-                    overlay.insert(key, self.state.get(&key).cloned());
+                    for key in missing.0.iter().map(|key| key.digest(self.rules.suite())) {
+                        overlay.insert(key, self.state.get(&key).cloned());
+                    }
                 }
             }
         };

@@ -13,6 +13,9 @@ mod consents;
 mod governance;
 #[cfg(test)]
 mod governance_tests;
+#[cfg(test)]
+mod list_tests;
+mod lists;
 mod policy;
 #[cfg(test)]
 mod policy_tests;
@@ -35,7 +38,7 @@ pub use policy::{POLICY_SCHEMA, Policy, PolicyError, Question, Trial, Tried, Ver
 pub use sharing::basis_serves;
 pub use state::{
     ActionRecord, ActionState, AlertRecord, CallRecord, CallState, CaseRecord, ConsentRecord, Due,
-    HeldRecord, Identified, Key, MatterRecord, Missing, ObjectionRecord, OpenProposal, Overlay, PartyRecord,
-    PolicyRecord, Position, ProjectRecord, ProposalRecord, ShareRecord, ShareState, Spent,
-    SubscribableRecord, SubscriptionRecord, Unusual,
+    HeldRecord, Identified, InList, Key, ListRecord, ListState, MatterRecord, Missing, ObjectionRecord,
+    OpenProposal, Overlay, PartyRecord, PolicyRecord, Position, ProjectRecord, ProposalRecord, ShareRecord,
+    ShareState, Spent, SubscribableRecord, SubscriptionRecord, Unusual,
 };

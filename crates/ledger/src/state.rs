@@ -91,6 +91,12 @@ pub enum Key {
     HeldAct(ActionId),
     /// What a catalogue entry is described as: [`DescribeResource`].
     Description(ResourceId),
+    /// The steps of a version of a matter whose calls are asked by lists: `Vec<StepId>`.
+    Listed(MatterId, u32),
+    /// A list: [`ListRecord`].
+    List(ListId),
+    /// The newest list a case is in for a step: [`InList`].
+    CaseList(CaseId, StepId),
 }
 
 impl Key {
@@ -98,6 +104,43 @@ impl Key {
     pub fn digest(&self, suite: Suite) -> Digest {
         crypto::hash(suite, "tongban/key/1", &[&encode(self)])
     }
+}
+
+/// A list of cases whose calls of one step are asked together.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct ListRecord {
+    /// The step.
+    pub step: StepId,
+    /// Who proposed it.
+    pub asker: DepartmentId,
+    /// Who is asked.
+    pub holder: DepartmentId,
+    /// Its cases.
+    pub cases: Vec<CaseId>,
+    /// The last moment a call may be asked under it, in milliseconds since 1970.
+    pub until_ms: u64,
+    /// Where it stands.
+    pub state: ListState,
+}
+
+/// The list a case is in for a step.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct InList {
+    /// The list.
+    pub list: ListId,
+    /// Until when the case is in no other, in milliseconds since 1970; 0 where the list was refused.
+    pub until_ms: u64,
+}
+
+/// Where a list stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum ListState {
+    /// Its holder has not answered.
+    Proposed,
+    /// Its holder agreed.
+    Agreed,
+    /// Its holder refused.
+    Refused,
 }
 
 /// A proposed change of the consortium.
@@ -476,9 +519,9 @@ impl SubscriptionRecord {
     }
 }
 
-/// A record was not fetched yet.
+/// Records were not fetched yet: at least these.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missing(pub Key);
+pub struct Missing(pub Vec<Key>);
 
 /// Records fetched from the state below, with the writes of this block on top.
 pub struct Overlay {
@@ -520,7 +563,7 @@ impl Overlay {
         }
         match self.fetched.get(&digest) {
             Some(record) => Ok(record.as_deref()),
-            None => Err(Missing(key.clone())),
+            None => Err(Missing(vec![key.clone()])),
         }
     }
 }
@@ -552,6 +595,12 @@ impl<'a> Decision<'a> {
     pub(crate) fn get<T: BorshDeserialize>(&self, key: &Key) -> Result<Option<T>, Stop> {
         let bytes = self.overlay.get(key).map_err(Stop::Missing)?;
         Ok(bytes.map(|b| decode(b).expect("the state holds only what this crate encoded")))
+    }
+
+    /// Has all these records fetched at once that are not yet, where a decision reads many.
+    pub(crate) fn want(&self, keys: impl Iterator<Item = Key>) -> Result<(), Stop> {
+        let missing: Vec<_> = keys.filter(|key| self.overlay.get(key).is_err()).collect();
+        if missing.is_empty() { Ok(()) } else { Err(Stop::Missing(Missing(missing))) }
     }
 
     /// Reads a record that must be there.

@@ -16,6 +16,8 @@ pub(crate) struct World {
     pub(crate) height: u64,
     pub(crate) time_ms: u64,
     nonce: u64,
+    /// How often the last command was applied again because records were missing.
+    pub(crate) rounds: u32,
     terminal: SigningKey,
     device: SigningKey,
 }
@@ -58,6 +60,7 @@ impl World {
             height: 0,
             time_ms: START_MS,
             nonce: 0,
+            rounds: 0,
             terminal: SigningKey::random(suite),
             device: SigningKey::random(suite),
         };
@@ -129,15 +132,19 @@ impl World {
         let id = crypto::command_id(&signed);
         let mut overlay = Overlay::new(self.rules.suite());
         let block = BlockContext { height: self.height, time_ms: self.time_ms, roster: &self.roster };
+        let mut rounds = 0;
         let outcome = loop {
             match self.rules.apply(&mut overlay, block, 0, id, &signed.command) {
                 Ok(outcome) => break outcome,
                 Err(missing) => {
-                    let key = missing.0.digest(self.rules.suite());
-                    overlay.insert(key, self.state.get(&key).cloned());
+                    rounds += 1;
+                    for key in missing.0.iter().map(|key| key.digest(self.rules.suite())) {
+                        overlay.insert(key, self.state.get(&key).cloned());
+                    }
                 }
             }
         };
+        self.rounds = rounds;
         self.state.extend(overlay.into_writes());
         (id, outcome)
     }

@@ -145,6 +145,12 @@ pub enum Body {
     DeclareUndo(DeclareUndo),
     /// As holder, describe a catalogue entry of the signer's own.
     DescribeResource(DescribeResource),
+    /// As handler, declare which steps' calls of a matter are asked by lists, and only so.
+    DeclareListed(DeclareListed),
+    /// As handler, propose a list of open cases whose calls of one step are asked together.
+    ProposeList(ProposeList),
+    /// As holder, agree to a list or refuse it.
+    AnswerList(AnswerList),
 }
 
 impl Body {
@@ -172,6 +178,7 @@ impl Body {
             Self::SetPolicy(_) => POLICY_PROTOCOL,
             Self::DeclareUndo(_) => UNDO_PROTOCOL,
             Self::DescribeResource(_) => DESCRIPTION_PROTOCOL,
+            Self::DeclareListed(_) | Self::ProposeList(_) | Self::AnswerList(_) => LIST_PROTOCOL,
             Self::Identify(new) if new.assertion.method == IdentityMethod::Face => FACE_PROTOCOL,
             _ => 1,
         }

@@ -138,13 +138,15 @@ pub struct ConsentLine<'a> {
 
 /// Writes the exact text a person signs. The same inputs give the same bytes everywhere.
 ///
-/// `expires` is the expiry as local date and time, already formatted.
+/// `expires` is the expiry as local date and time, already formatted; `retain_days` says after how many days from its end the case is
+/// erased.
 pub fn consent_text(
     language: Language,
     matter: &Text,
     case: CaseId,
     role: &Text,
     expires: &str,
+    retain_days: Option<u32>,
     lines: &[ConsentLine<'_>],
 ) -> String {
     let mut out = String::new();
@@ -172,8 +174,10 @@ pub fn consent_text(
                     changes.unwrap_or_default()
                 ));
             }
+            let erased = retain_days.map(|days| format!("办结{days}日后，受理部门删除本办件中的个人信息。"));
+            let erased = erased.unwrap_or_default();
             out.push_str(&format!(
-                "\n办件暂停后本人申请继续办理的，须重新核验的信息可再取用一次。有效期至{expires}。可随时撤回；撤回前已完成的取用不受影响。不同意不影响在窗口凭纸质材料办理。\n"
+                "\n办件暂停后本人申请继续办理的，须重新核验的信息可再取用一次。有效期至{expires}。可随时撤回；撤回前已完成的取用不受影响。{erased}不同意不影响在窗口凭纸质材料办理。\n"
             ));
         }
         Language::English => {
@@ -199,10 +203,33 @@ pub fn consent_text(
                     changes.unwrap_or_default()
                 ));
             }
+            let erased = retain_days.map(|days| {
+                format!(" The department that handles this case erases its personal data {days} days after its end.")
+            });
+            let erased = erased.unwrap_or_default();
             out.push_str(&format!(
-                "\nIf the case rests and I ask for it to go on, what has to be checked again may be received once more. Valid until {expires}. I can withdraw at any time; what was received before stays received. If I refuse, I can still apply at the counter with paper documents.\n"
+                "\nIf the case rests and I ask for it to go on, what has to be checked again may be received once more. Valid until {expires}. I can withdraw at any time; what was received before stays received.{erased} If I refuse, I can still apply at the counter with paper documents.\n"
             ));
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_consents_reads_when_the_case_is_erased() {
+        let title = Text { zh: "事项".into(), en: "matter".into() };
+        let text = |language, days| {
+            consent_text(language, &title, CaseId([0; 32]), &title, "2026-12-01 10:00", days, &[])
+        };
+        for (language, says) in
+            [(Language::Chinese, "办结1827日后"), (Language::English, "1827 days after its end")]
+        {
+            assert!(text(language, Some(1827)).contains(says));
+            assert!(!text(language, None).contains("1827"));
+        }
+    }
 }

@@ -126,6 +126,10 @@ refusals! {
     PolicyForbids => "policy_forbids",
     /// The text is no policy, or larger than one may be.
     UnfitPolicy => "unfit_policy",
+    /// No such list.
+    UnknownList => "unknown_list",
+    /// The step is asked by lists, and the case is in none its holder agreed to, or that has expired.
+    NotListed => "not_listed",
 }
 
 /// A command as the ledger ordered it, with what came of it.

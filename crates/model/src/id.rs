@@ -78,6 +78,8 @@ digest_id! {
     ProposalId,
     /// A subscription: the ID of the command that made it.
     SubscriptionId,
+    /// A list of cases to be asked together: the ID of the command that proposed it.
+    ListId,
     /// The Ed25519 key by which a node knows another, in either suite.
     NodeKey,
 }

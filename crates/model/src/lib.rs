@@ -14,6 +14,7 @@ mod genesis;
 mod id;
 pub mod identifier;
 mod key;
+mod list;
 mod planted;
 mod policy;
 mod roster;
@@ -38,6 +39,7 @@ pub use event::{Event, Fact, Outcome, Refusal};
 pub use genesis::Genesis;
 pub use id::*;
 pub use key::{PublicKey, SealKey};
+pub use list::*;
 #[cfg(feature = "sim")]
 pub use planted::plant;
 pub use planted::planted;

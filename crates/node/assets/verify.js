@@ -17,7 +17,7 @@ const REFUSALS = ['expired', 'oversized', 'not_yours', 'wrong_version', 'unknown
   'already_used', 'basis_not_approved', 'unknown_call', 'wrong_state', 'wrong_shape', 'too_late', 'too_early',
   'unknown_action', 'unconfirmed', 'unknown_proposal', 'approved_before', 'unfit_change', 'over_budget', 'unexplained',
   'unknown_project', 'unknown_share', 'unfit_text', 'no_coordinator', 'unknown_subscription',
-  'policy_forbids', 'unfit_policy'];
+  'policy_forbids', 'unfit_policy', 'unknown_list', 'not_listed'];
 
 // the body each role must have (a bar: any of these), and whether its outcome must be accepted
 const ROLES = {
@@ -250,6 +250,9 @@ const Body = Enum(
   ['SetPolicy', Unknown],
   ['DeclareUndo', Unknown],
   ['DescribeResource', Unknown],
+  ['DeclareListed', Unknown],
+  ['ProposeList', Unknown],
+  ['AnswerList', Unknown],
 );
 const Command = Struct({ chain: Digest, signer: Name, nonce: U64, expires_ms: U64, body: Body });
 const SignedCommand = (r) => ({ suite: Below(2)(r), ...Signed('command', Command)(r) });
@@ -336,7 +339,7 @@ async function readGenesis(genesis, national) {
   need(genesis.format === 1, 'genesis: unknown format');
   const suite = await suiteOf(genesis.suite, national);
   const { protocol, approvals } = genesis;
-  need(Number.isInteger(protocol) && protocol >= 1 && protocol <= 6, 'genesis: unknown protocol');
+  need(Number.isInteger(protocol) && protocol >= 1 && protocol <= 7, 'genesis: unknown protocol');
   integer32(approvals, 'genesis: approvals');
   const length = integer(genesis.epoch_blocks, 'genesis: epoch_blocks');
   need(length >= 8 && length <= 1048576, 'genesis: an epoch too short or too long');

@@ -1,17 +1,19 @@
 //! `/api/v1`: handlers parse, call and convert; errors are problem details (RFC 9457).
 
 use crate::{
-    DemoDoor, cases, consortium, face, keep, matters, publications, reconcile, records, resources, sharing,
-    subscriptions, terminals,
+    DemoDoor, SqliteVault, accounts, cases, consortium, face, keep, lists, matters,
+    officers::Officers,
+    publications, reconcile, records, resources, sharing, subscriptions, terminals,
+    tokens::{self, Lack, Tokens},
 };
 use axum::{
     Json, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, FromRequest, MatchedPath, Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{any, get, post},
+    routing::{any, delete, get, post},
 };
 use flow::{CaseError, Flow};
 use gateway::{Connected, Gateway};
@@ -20,7 +22,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use tracing::warn;
-use utoipa::{OpenApi, ToSchema};
+use utoipa::{
+    Modify, OpenApi, ToSchema,
+    openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
+};
 
 /// The largest request body: 8 MiB.
 pub(crate) const BODY_BYTES_MAX: usize = 8 << 20;
@@ -39,6 +44,8 @@ pub struct Served {
     pub flow: Flow<Connected>,
     /// The gateway on the department's own database.
     pub gateway: Arc<Gateway<Connected>>,
+    /// The files the gateway answers by.
+    pub(crate) files: Arc<resources::Files>,
     /// The department.
     pub department: DepartmentId,
     /// The bearer token for case work.
@@ -59,6 +66,10 @@ pub struct Served {
     pub(crate) verifying: Arc<Semaphore>,
     /// The newest records, for the explorer.
     pub(crate) newest: tokio::sync::Mutex<crate::records::Newest>,
+    /// Tokens beside the administrator's.
+    pub(crate) tokens: Tokens,
+    /// Who may sign in to the pages.
+    pub(crate) officers: Officers<SqliteVault>,
 }
 
 pub(crate) type Shared = State<Arc<Served>>;
@@ -108,6 +119,7 @@ impl From<CaseError> for Problem {
             CaseError::NotEligible(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "not_eligible", detail),
             CaseError::Refused(refusal) => Self::new(StatusCode::CONFLICT, refusal.code(), detail),
             CaseError::TerminalLimit(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, "terminal_limit", detail),
+            CaseError::Kept(_) => Self::new(StatusCode::CONFLICT, "kept", detail),
             CaseError::Chain(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "ledger_unavailable", detail),
             CaseError::Vault(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "vault_unavailable", detail),
         }
@@ -197,6 +209,8 @@ pub fn check_body_bytes(bytes: &[u8]) {
     let _ = read_json::<cases::ConfirmBody>(bytes);
     let _ = read_json::<sharing::ObjectBody>(bytes);
     let _ = read_json::<matters::PackageBody>(bytes);
+    let _ = read_json::<accounts::AddBody>(bytes);
+    let _ = read_json::<tokens::NewToken>(bytes);
     if let Ok(body) = read_json::<cases::IdentifyBody>(bytes) {
         let _ = (canonical::<Assertion>(&body.assertion), signature(&body.signature));
     }
@@ -324,6 +338,7 @@ async fn genesis(State(served): Shared) -> Json<Genesis> {
         description = "The API of one department's node.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
+    modifiers(&Bearer),
     paths(
         status,
         commands,
@@ -341,6 +356,7 @@ async fn genesis(State(served): Shared) -> Json<Genesis> {
         cases::resume,
         cases::pass,
         cases::refuse,
+        cases::erase,
         matters::list,
         matters::show,
         matters::take,
@@ -356,8 +372,17 @@ async fn genesis(State(served): Shared) -> Json<Genesis> {
         resources::show,
         resources::description,
         terminals::list,
+        accounts::list,
+        accounts::add,
+        accounts::reset,
+        accounts::remove,
+        tokens::list,
+        tokens::add,
+        tokens::remove,
         subscriptions::list,
         subscriptions::events,
+        lists::list,
+        lists::propose,
         sharing::rules,
         sharing::shares,
         sharing::share,
@@ -380,6 +405,28 @@ async fn genesis(State(served): Shared) -> Json<Genesis> {
 )]
 struct Api;
 
+/// Says in the document what wants a token.
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        document.components.get_or_insert_default().add_security_scheme("token", scheme);
+        for (path, item) in &mut document.paths.paths {
+            let methods = [
+                (Method::GET, &mut item.get),
+                (Method::POST, &mut item.post),
+                (Method::DELETE, &mut item.delete),
+            ];
+            for (method, operation) in methods {
+                if let Some(operation) = operation.as_mut().filter(|_| tokens::is_closed(&method, path)) {
+                    operation.security = Some(vec![SecurityRequirement::new("token", [""; 0])]);
+                }
+            }
+        }
+    }
+}
+
 /// The OpenAPI 3.1 document, as committed in `docs/openapi.json`.
 pub fn openapi() -> String {
     let mut text = Api::openapi().to_pretty_json().expect("the document can be written as JSON");
@@ -392,12 +439,13 @@ async fn metrics(State(served): Shared) -> Result<String, Problem> {
     let (epoch, roster) = chain.roster();
     let own = format!(
         "tongban_height {}\ntongban_commands_waiting {}\ntongban_epoch {epoch}\ntongban_protocol {}\ntongban_votes {}\n\
-         tongban_connector_closed {}\n",
+         tongban_connector_closed {}\ntongban_requests_together_total {}\n",
         chain.height(),
         chain.waiting(),
         roster.protocol,
         u8::from(chain.votes()),
-        served.gateway.problems().len(),
+        served.gateway.report().iter().filter(|c| c.status == "closed").count(),
+        served.flow.requests_together(),
     );
     Ok(own + &chain.metrics().await?)
 }
@@ -411,7 +459,7 @@ pub(crate) fn route_of(request: &Request) -> String {
     format!("{} {path}", request.method())
 }
 
-/// Case work needs the node's token; commands are signed, and the rest is public.
+/// Case work needs the node's token, or one of its named ones; commands are signed, and the rest is public.
 async fn authorise(State(served): Shared, headers: HeaderMap, request: Request, next: Next) -> Response {
     let given = headers
         .get(header::AUTHORIZATION)
@@ -425,7 +473,15 @@ async fn authorise(State(served): Shared, headers: HeaderMap, request: Request, 
         }
         _ => false,
     };
-    if !fits {
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let named =
+        given.filter(|_| !fits).map(|given| served.tokens.opens(given, request.method(), route, now_ms()));
+    if let Some(Err(Lack::Scope)) = named {
+        warn!(target: SECURITY, token = "narrow", route = route_of(&request), "case work was refused: its API token is for other work");
+        return Problem::new(StatusCode::FORBIDDEN, "forbidden", "this API token is for other work")
+            .into_response();
+    }
+    if !fits && !matches!(named, Some(Ok(_))) {
         let token = if given.is_some() { "wrong" } else { "missing" };
         warn!(target: SECURITY, token, route = route_of(&request), "case work was refused: its API token is {token}");
         return Problem::new(
@@ -449,6 +505,12 @@ pub(crate) fn router(served: Arc<Served>) -> Router {
         .route("/api/v1/links", post(keep::link))
         .route("/api/v1/connector", get(resources::connector))
         .route("/api/v1/terminals", get(terminals::list))
+        .route("/api/v1/tokens", get(tokens::list).post(tokens::add))
+        .route("/api/v1/tokens/{name}", delete(tokens::remove))
+        .route("/api/v1/officers", get(accounts::list).post(accounts::add))
+        .route("/api/v1/officers/{name}", delete(accounts::remove))
+        .route("/api/v1/officers/{name}/invitation", post(accounts::reset))
+        .route("/api/v1/lists", get(lists::list).post(lists::propose))
         .route("/api/v1/subscriptions", get(subscriptions::list))
         .route("/api/v1/subscriptions/{id}/events", get(subscriptions::events))
         .route("/api/v1/reconciliation", get(reconcile::report))
@@ -465,6 +527,7 @@ pub(crate) fn router(served: Arc<Served>) -> Router {
         .route("/api/v1/cases/{id}/resume", post(cases::resume))
         .route("/api/v1/cases/{id}/pass", post(cases::pass))
         .route("/api/v1/cases/{id}/refuse", post(cases::refuse))
+        .route("/api/v1/cases/{id}/erase", post(cases::erase))
         .route("/api/v1/matters", post(matters::take))
         .route("/api/v1/cases/{id}/objections", post(sharing::object))
         .route("/api/v1/cases/{id}/receipts", get(cases::receipts))
@@ -507,9 +570,14 @@ pub(crate) fn router(served: Arc<Served>) -> Router {
         .with_state(served)
 }
 
-async fn ready(State(served): Shared) -> (StatusCode, &'static str) {
-    match served.flow.chain().height() {
-        0 => (StatusCode::SERVICE_UNAVAILABLE, "no block is final here yet\n"),
-        _ => (StatusCode::OK, "ok\n"),
-    }
+async fn ready(State(served): Shared) -> Result<&'static str, Problem> {
+    let chain = served.flow.chain();
+    let detail = match (chain.height(), chain.roster().1.member(served.flow.department())) {
+        (1.., _) => return Ok("ok\n"),
+        (0, Some(_)) => "no block is final here yet: the node waits for others, or catches up",
+        (0, None) => {
+            "this department is not in the consortium as far as known here; its node follows once it is taken in"
+        }
+    };
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", detail))
 }

@@ -32,6 +32,13 @@ pub struct StepView {
     pub code: String,
     /// How long it took, or has been waiting, in milliseconds.
     pub ms: u64,
+    /// Until when its department has time, where it is asked and has not answered, in milliseconds since 1970.
+    pub due_ms: Option<u64>,
+    /// What it waits for before it begins, where it is asked by lists: `list_gathers` (for other cases, or `waits_until_ms`),
+    /// `list_proposed` (for its holder's word) or `list_agreed`; else empty.
+    pub waits: String,
+    /// Until when it waits for other cases at most, in milliseconds since 1970.
+    pub waits_until_ms: Option<u64>,
 }
 
 /// A party of a case.
@@ -76,6 +83,9 @@ pub struct CaseBody {
     pub elapsed_ms: u64,
     /// How many changes of cases this node had seen: for `next`.
     pub change: u64,
+    /// When what was held of its people was erased, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub erased_ms: Option<u64>,
 }
 
 pub(crate) fn case_body(view: &flow::CaseView, now_ms: u64) -> CaseBody {
@@ -87,6 +97,16 @@ pub(crate) fn case_body(view: &flow::CaseView, now_ms: u64) -> CaseBody {
         let department = step.holder.as_ref().or(step.performer.as_ref()).unwrap_or(&view.package.handler);
         let began = case.began.get(&step.id).copied();
         let state = &standing[&step.id];
+        let wait = view.waits.get(&step.id);
+        if waits_for.is_empty() && matches!(wait, Some(flow::ListWait::Proposed(_))) {
+            waits_for = department.to_string();
+        }
+        let (waits, waits_until_ms) = match wait {
+            None => ("", None),
+            Some(flow::ListWait::Gathers(until_ms)) => ("list_gathers", Some(*until_ms)),
+            Some(flow::ListWait::Proposed(_)) => ("list_proposed", None),
+            Some(flow::ListWait::Agreed(_)) => ("list_agreed", None),
+        };
         let (code, until) = match state {
             StepState::NotStarted | StepState::Skipped => (String::new(), None),
             StepState::Waiting(_) => {
@@ -108,6 +128,9 @@ pub(crate) fn case_body(view: &flow::CaseView, now_ms: u64) -> CaseBody {
             ready: person && case.settled.is_none() && flow::case::is_due(step, &standing),
             code,
             ms: until.zip(began).map_or(0, |(a, b)| a.saturating_sub(b)),
+            due_ms: matches!(state, StepState::Waiting(_)).then(|| case.due_ms(&step.id)).flatten(),
+            waits: waits.into(),
+            waits_until_ms,
         }
     });
     let steps = steps.collect();
@@ -136,6 +159,7 @@ pub(crate) fn case_body(view: &flow::CaseView, now_ms: u64) -> CaseBody {
         actions: case.actions.len() + case.earlier.actions.len(),
         elapsed_ms: case.changed_ms - case.opened_ms,
         change: 0,
+        erased_ms: case.erased_ms,
     }
 }
 
@@ -406,6 +430,48 @@ pub(crate) async fn refuse(
 ) -> Result<StatusCode, Problem> {
     refuse_and_wait(&served, parse(&id)?, &body.who, &body.reason).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// An erasure.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EraseBody {
+    /// Who erases it.
+    pub who: String,
+    /// Why.
+    pub reason: String,
+    /// Only say whether it can be erased.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What came of an erasure.
+#[derive(Serialize, ToSchema)]
+pub struct ErasedBody {
+    /// The case.
+    pub id: String,
+    /// Why it cannot be erased; empty where it was, or, in a dry run, can be.
+    pub kept: String,
+}
+
+/// An officer erases what is held of the people of a case that is over.
+#[utoipa::path(post, path = "/api/v1/cases/{id}/erase", params(("id" = String, Path)), request_body = EraseBody,
+    responses((status = 200, body = ErasedBody), (status = 404, body = Problem), (status = 422, body = Problem)))]
+pub(crate) async fn erase(
+    State(served): Shared,
+    Path(id): Path<String>,
+    JsonBody(body): JsonBody<EraseBody>,
+) -> Result<Json<ErasedBody>, Problem> {
+    let case: CaseId = parse(&id)?;
+    let done = match body.dry_run {
+        true => served.flow.why_kept(case)?.map_or(Ok(()), |kept| Err(CaseError::Kept(kept))),
+        false => served.flow.erase_case(case, &body.who, &body.reason).await,
+    };
+    let kept = match done {
+        Err(CaseError::Kept(kept)) => kept.to_string(),
+        done => done.map(|()| String::new())?,
+    };
+    Ok(Json(ErasedBody { id: case.to_string(), kept }))
 }
 
 #[utoipa::path(get, path = "/api/v1/cases/{id}/receipts", params(("id" = String, Path)),

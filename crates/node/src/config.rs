@@ -204,7 +204,8 @@ impl Config {
         if let Ok(value) = std::env::var("TONGBAN_FACE") {
             config.face = Some(value.into());
         }
-        let dir = path.parent().unwrap_or(Path::new("."));
+        let whole = std::path::absolute(path).map_err(|e| wrong(e.to_string()))?;
+        let dir = whole.parent().unwrap_or(Path::new("/"));
         config.dir = dir.to_owned();
         config.database = below(&config.database, dir);
         let paths = [
@@ -243,6 +244,20 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_are_absolute_wherever_the_file_is_named_from() {
+        let home = tempfile::tempdir_in(".").unwrap();
+        let file = Path::new(home.path().file_name().unwrap()).join("node.toml");
+        let text = "department = 'water'\nlisten = '127.0.0.1:1'\nhttp = '127.0.0.1:2'\ndatabase = 'department.db'\nconnector = \
+                    'connector.yaml'\nstandard = 'elements.yaml'\n";
+        std::fs::write(&file, text).unwrap();
+        let config = Config::read(&file).unwrap();
+        let whole = std::env::current_dir().unwrap().join(file.parent().unwrap());
+        assert_eq!(config.database, whole.join("department.db").display().to_string());
+        assert_eq!(config.dir, whole);
+        assert_eq!(config.keys, whole.join("keys"));
+    }
 
     #[test]
     fn only_paths_are_below_the_configuration() {

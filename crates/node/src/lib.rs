@@ -1,5 +1,6 @@
 //! Serves: configuration, keys, vault, HTTP API and pages of one department's node, and wires its parts.
 
+mod accounts;
 mod api;
 mod cases;
 mod config;
@@ -7,9 +8,11 @@ mod consortium;
 mod demo_door;
 mod face;
 mod keep;
+mod lists;
 mod matters;
 mod node;
 mod notices;
+mod officers;
 mod pages;
 mod publications;
 mod reconcile;
@@ -20,6 +23,7 @@ mod session;
 mod sharing;
 mod subscriptions;
 mod terminals;
+mod tokens;
 mod vault;
 mod votes;
 

@@ -5,9 +5,14 @@ use crate::{
     face::Booth,
     matters,
     notices::{self, Service},
-    pages, publications, serve,
+    officers::Officers,
+    pages, publications,
+    resources::Files,
+    serve,
     session::Sessions,
-    subscriptions, votes,
+    subscriptions,
+    tokens::Tokens,
+    votes,
 };
 use axum::Router;
 use chain::Chain;
@@ -110,15 +115,42 @@ pub fn read_roster(path: &Path) -> Result<Roster, StartError> {
 }
 
 fn closed(problem: &gateway::Problem) {
+    // a file that cannot be taken in was said where it was found
+    if problem.at.starts_with("table ") {
+        return;
+    }
     warn!(at = %problem.at, problem = %problem.message, "this is closed until its mapping fits the schema again");
 }
 
+/// Says that the department is not in the consortium, where the node still knows nothing of it after a while.
+async fn say_where_it_is_not_in(chain: Chain, department: DepartmentId) {
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    if chain.height() == 0 && chain.roster().1.member(&department).is_none() {
+        warn!(%department, "not in the consortium as far as known here; the node follows once its department is taken in");
+    }
+}
+
 /// Finds out that the department's database no longer fits its connector, or fits again.
-async fn look_again(gateway: Arc<Gateway<Connected>>, every: Duration) {
+async fn look_again(gateway: Arc<Gateway<Connected>>, files: Arc<Files>, every: Duration) {
+    let mut outdated = false;
     loop {
         tokio::time::sleep(every).await;
+        if outdated != files.changed() {
+            outdated = !outdated;
+            if outdated {
+                warn!(
+                    "the connector or the standard was changed: the node answers by the old files until it is started again"
+                );
+            }
+        }
+        let before = gateway.problems().len();
         match gateway.refresh().await {
-            Ok(new) => new.iter().for_each(closed),
+            Ok(new) => {
+                new.iter().for_each(closed);
+                if before > 0 && gateway.problems().is_empty() {
+                    info!("everything fits the department's data again, and serves");
+                }
+            }
             Err(e) => warn!(error = %e, "the department's database cannot be looked at"),
         }
     }
@@ -131,6 +163,11 @@ impl Node {
         let genesis = read_genesis(&config.genesis)?;
         let claim = claim(&config.ledger, &genesis, &config.department)?;
         let keys = crypto::load_keys(&config.keys, passphrase)?;
+        let files = Files::read(&[&config.connector, &config.standard]).map_err(|e| {
+            let (connector, standard) = (config.connector.display(), config.standard.display());
+            StartError::File(format!("reading {connector} and {standard}: {e}"))
+        })?;
+        let files = Arc::new(files);
         let standard = Standard::read(&config.standard).map_err(|e| file(&e))?;
         let connector = Connector::read(&config.connector).map_err(|e| file(&e))?;
         if connector.department != config.department {
@@ -149,6 +186,7 @@ impl Node {
         let vault = Arc::new(SqliteVault::open(&config.vault, keys.storage.clone()).await?);
         // the engine takes this address on its own thread; here it can still be said plainly that it is taken
         drop(std::net::TcpListener::bind(config.listen).map_err(|e| StartError::Listen(config.listen, e))?);
+        let tokens = Tokens::open(vault.clone()).await?;
         let (sender, letters) = mpsc::channel(4096);
         let introduced = config.roster.as_deref().map(read_roster).transpose()?;
         let introduced = introduced.map(|roster| roster.members).unwrap_or_default().into_iter();
@@ -185,6 +223,7 @@ impl Node {
         let state = Arc::new(api::Served {
             flow: flow.clone(),
             gateway: gateway.clone(),
+            files: files.clone(),
             department: config.department.clone(),
             token: config.api_token.clone(),
             packages: config.packages.clone(),
@@ -195,6 +234,12 @@ impl Node {
             sessions: Sessions::new(config.behind_tls),
             verifying: Arc::new(Semaphore::new(api::VERIFYING_AT_ONCE)),
             newest: Default::default(),
+            tokens,
+            officers: Officers::new(
+                vault.clone(),
+                config.department.to_string(),
+                flow.chain().rules().suite(),
+            ),
         });
         let router: Router =
             api::router(state.clone()).merge(publications::router(state.clone())).merge(pages::router(state));
@@ -204,8 +249,9 @@ impl Node {
             warn!(%http, "pages and the API are served without TLS to other machines: see `behind_tls` in docs/operations.md");
         }
         info!(department = %config.department, %http, "node started");
+        tokio::spawn(say_where_it_is_not_in(flow.chain().clone(), config.department.clone()));
         let every = Duration::from_secs(config.connector_check_seconds.max(1));
-        let looking = tokio::spawn(look_again(gateway.clone(), every));
+        let looking = tokio::spawn(look_again(gateway.clone(), files, every));
         let service = config.notices.as_deref().map(|url| Service::new(url, config.notices_token.clone()));
         let telling = tokio::spawn(notices::keep(flow.clone(), vault.clone(), service));
         let mut tasks = vec![server, keeping, looking, telling];

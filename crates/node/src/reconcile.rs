@@ -11,6 +11,7 @@ use ledger::{CallRecord, CallState, CaseRecord, Key, MatterRecord};
 use model::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 /// The most calls listed under one difference; the count is whole.
@@ -25,46 +26,46 @@ pub(crate) struct OfDay {
 #[derive(Clone, Default, Serialize, ToSchema)]
 pub(crate) struct Tally {
     /// Calls granted.
-    granted: u32,
+    pub(crate) granted: u32,
     /// In how many cases.
-    cases: u32,
+    pub(crate) cases: u32,
     /// Calls answered with something.
-    answered: u32,
+    pub(crate) answered: u32,
     /// Calls declined by the holder.
-    declined: u32,
+    pub(crate) declined: u32,
     /// Answers the asker opened.
-    opened: u32,
+    pub(crate) opened: u32,
     /// Answers it disputed.
-    disputed: u32,
+    pub(crate) disputed: u32,
     /// Answers it let lapse.
-    lapsed: u32,
+    pub(crate) lapsed: u32,
 }
 
 /// A line of the report.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Line {
     /// The department that asks.
-    asker: String,
+    pub(crate) asker: String,
     /// The department that holds the resource.
-    holder: String,
+    pub(crate) holder: String,
     /// The resource.
-    resource: String,
+    pub(crate) resource: String,
     /// The matter.
-    matter: String,
+    pub(crate) matter: String,
     /// What happened.
     #[serde(flatten)]
-    tally: Tally,
+    pub(crate) tally: Tally,
 }
 
 /// Calls the ledger refused.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct RefusedLine {
     /// The department that asked.
-    asker: String,
+    pub(crate) asker: String,
     /// Why.
-    code: &'static str,
+    pub(crate) code: &'static str,
     /// How many.
-    count: u32,
+    pub(crate) count: u32,
 }
 
 /// Something that does not agree, or was left undone.
@@ -73,31 +74,31 @@ pub(crate) struct Difference {
     /// `unanswered`: this department let a call's deadline pass. `not_on_ledger`: it read for a call and no answer of its own is on
     /// the ledger. `not_kept`: it answered, and its vault does not know about whom. `unconfirmed`: it received an answer and did not
     /// confirm it.
-    code: &'static str,
+    pub(crate) code: &'static str,
     /// How many calls.
-    count: usize,
+    pub(crate) count: usize,
     /// The first of them.
-    calls: Vec<String>,
+    pub(crate) calls: Vec<String>,
 }
 
 /// One day's reconciliation.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Reconciliation {
     /// This department.
-    department: String,
+    pub(crate) department: String,
     /// The day, in China.
     #[schema(value_type = String)]
-    day: Day,
+    pub(crate) day: Day,
     /// The first and last block of the day, where there is any.
-    blocks: Option<(u64, u64)>,
+    pub(crate) blocks: Option<(u64, u64)>,
     /// What others asked of this department.
-    as_holder: Vec<Line>,
+    pub(crate) as_holder: Vec<Line>,
     /// What this department asked of others.
-    as_asker: Vec<Line>,
+    pub(crate) as_asker: Vec<Line>,
     /// Calls of this department's, and to it, that the ledger refused.
-    refused: Vec<RefusedLine>,
+    pub(crate) refused: Vec<RefusedLine>,
     /// What does not agree or was left undone; nothing where all is well.
-    differences: Vec<Difference>,
+    pub(crate) differences: Vec<Difference>,
 }
 
 /// One day of this department's calls: what was asked, answered and refused by the ledger, and where the department's own records
@@ -170,7 +171,11 @@ impl Desk<'_> {
 
 type Name = (DepartmentId, DepartmentId, ResourceId, MatterId);
 
-async fn reconcile(served: &Served, day: Day) -> Result<Reconciliation, Problem> {
+/// A day is read from its blocks: one at a time is.
+static READING: Semaphore = Semaphore::const_new(1);
+
+pub(crate) async fn reconcile(served: &Served, day: Day) -> Result<Reconciliation, Problem> {
+    let _turn = READING.acquire().await;
     let (chain, me) = (served.flow.chain(), &served.department);
     let (from, to) = (first_at(chain, day.begins_ms()).await?, first_at(chain, day.ends_ms() + 1).await?);
     let mut desk = Desk { chain, matters: HashMap::new() };

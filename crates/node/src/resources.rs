@@ -7,6 +7,7 @@ use axum::{
     http::StatusCode,
 };
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use utoipa::ToSchema;
 
 /// The most entries of one answer.
@@ -85,6 +86,25 @@ pub(crate) struct Connector {
     queries: Vec<Declaration>,
     /// What else is wrong: a file that cannot be taken in.
     problems: Vec<String>,
+    /// Whether the connector's or the standard's file was changed since the node started: it answers by the old ones until it is
+    /// started again.
+    outdated: bool,
+}
+
+/// The files a node answers by, as they were when it started.
+pub(crate) struct Files(Vec<(PathBuf, Vec<u8>)>);
+
+impl Files {
+    /// Reads them.
+    pub(crate) fn read(paths: &[&std::path::Path]) -> std::io::Result<Self> {
+        let all = paths.iter().map(|path| Ok((path.to_path_buf(), std::fs::read(path)?)));
+        all.collect::<std::io::Result<_>>().map(Self)
+    }
+
+    /// Whether one of them is another by now.
+    pub(crate) fn changed(&self) -> bool {
+        self.0.iter().any(|(path, was)| std::fs::read(path).is_ok_and(|now| now != *was))
+    }
 }
 
 /// How this department's connector fits its database: looked at every half minute.
@@ -93,5 +113,6 @@ pub(crate) async fn connector(State(served): Shared) -> Json<Connector> {
     let report = served.gateway.report().into_iter();
     let queries = report.map(|c| Declaration { id: c.id, status: c.status, problems: c.problems }).collect();
     let rest = served.gateway.problems().into_iter().filter(|p| p.at.starts_with("table "));
-    Json(Connector { queries, problems: rest.map(|p| format!("{}: {}", p.at, p.message)).collect() })
+    let problems = rest.map(|p| format!("{}: {}", p.at, p.message)).collect();
+    Json(Connector { queries, problems, outdated: served.files.changed() })
 }

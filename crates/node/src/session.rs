@@ -1,5 +1,6 @@
 //! Sign-in sessions of the pages: a random token in a cookie that scripts cannot read and other sites cannot send.
 
+use crate::officers::Officer;
 use axum::http::{HeaderMap, HeaderValue, header};
 use std::{
     collections::HashMap,
@@ -22,8 +23,8 @@ const BY_ITSELF: &str = "x-live";
 pub(crate) enum Who {
     /// A persona of the demo, by position.
     Citizen(usize),
-    /// The window clerk.
-    Clerk,
+    /// An officer of the department.
+    Officer(Officer),
 }
 
 /// A session.
@@ -98,6 +99,12 @@ impl Sessions {
         Some(session.clone())
     }
 
+    /// Ends the sessions of an officer's account, wherever they are signed in.
+    pub(crate) fn end_of(&self, name: &str) {
+        let is_of = |who: &Who| matches!(who, Who::Officer(officer) if officer.name == name);
+        self.begun.lock().expect("no holder panics").retain(|_, session| !is_of(&session.who));
+    }
+
     /// Ends the session of a request, and returns the cookie to set, which takes the other's place and is gone at once.
     pub(crate) fn end(&self, headers: &HeaderMap) -> HeaderValue {
         if let Some(token) = self.token_of(headers) {
@@ -112,6 +119,10 @@ impl Sessions {
 mod tests {
     use super::*;
 
+    fn clerk() -> Who {
+        Who::Officer(Officer { name: "wang".into(), title: "Wang".into(), roles: Default::default() })
+    }
+
     /// The headers a browser sends after it was told to keep a cookie.
     fn kept(cookie: &HeaderValue) -> HeaderMap {
         let pair = cookie.to_str().unwrap().split(';').next().unwrap();
@@ -122,7 +133,7 @@ mod tests {
     fn cookies_are_out_of_reach() {
         let (plain, tls) = (Sessions::new(false), Sessions::new(true));
         let nobody = HeaderMap::new();
-        let cookie = tls.begin(&nobody, Who::Clerk);
+        let cookie = tls.begin(&nobody, clerk());
         let text = cookie.to_str().unwrap();
         assert!(text.starts_with("__Host-tongban_session="), "{text}");
         for flag in ["; Path=/", "; HttpOnly", "; SameSite=Strict", "; Secure"] {
@@ -132,7 +143,7 @@ mod tests {
         assert!(tls.of(&kept(&cookie)).is_some());
         // a session of one kind of address is none of the other
         assert!(plain.of(&kept(&cookie)).is_none());
-        let cookie = plain.begin(&nobody, Who::Clerk);
+        let cookie = plain.begin(&nobody, clerk());
         assert!(!cookie.to_str().unwrap().contains("Secure"));
         assert!(plain.of(&kept(&cookie)).is_some());
     }
@@ -140,15 +151,22 @@ mod tests {
     #[test]
     fn a_session_ends() {
         let sessions = Sessions::new(true);
-        let first = kept(&sessions.begin(&HeaderMap::new(), Who::Clerk));
+        let first = kept(&sessions.begin(&HeaderMap::new(), clerk()));
         // whoever signs in again does not leave the old one behind
         let second = kept(&sessions.begin(&first, Who::Citizen(1)));
         assert!(sessions.of(&first).is_none());
         assert_eq!(sessions.of(&second).unwrap().who, Who::Citizen(1));
+        sessions.end_of("wang");
+        assert!(sessions.of(&second).is_some(), "no officer's session");
         let gone = sessions.end(&second);
         assert!(gone.to_str().unwrap().ends_with("; Max-Age=0"));
         assert!(sessions.of(&second).is_none());
-        let third = kept(&sessions.begin(&second, Who::Clerk));
+        let removed = kept(&sessions.begin(&second, clerk()));
+        sessions.end_of("wang2");
+        assert!(sessions.of(&removed).is_some());
+        sessions.end_of("wang");
+        assert!(sessions.of(&removed).is_none(), "an account that is removed is signed in nowhere");
+        let third = kept(&sessions.begin(&second, clerk()));
         let mut session = sessions.of(&third).unwrap();
         // a page that is left open does not use it
         let mut by_itself = third.clone();

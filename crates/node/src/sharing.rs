@@ -38,7 +38,7 @@ pub(crate) async fn rules(State(served): Shared) -> Result<Json<RulesBody>, Prob
 }
 
 /// Narrows a list: to those that wait for somebody, and to those of a department.
-#[derive(Deserialize, Default)]
+#[derive(Clone, Deserialize, Default)]
 pub(crate) struct Narrow {
     /// Only what waits to be acted on.
     #[serde(default)]
@@ -95,9 +95,18 @@ pub(crate) struct ShareBody {
     pub(crate) missed: u32,
     /// Whose turn it is: `holder`, `coordinator`, or empty.
     pub(crate) waits_for: &'static str,
+    /// What a page shows of it, in short: whoever acts on it acts on just that.
+    #[serde(skip)]
+    pub(crate) seen: String,
+}
+
+/// A request and how it stands, in short.
+pub(crate) fn seen(record: &ShareRecord) -> String {
+    hex::encode(crypto::hash(Suite::International, "tongban/share-seen/1", &[&encode(record)]).0)
 }
 
 fn share_body(share: &ShareRef, record: ShareRecord, now_ms: u64) -> ShareBody {
+    let seen = seen(&record);
     let (state, note, waits_for) = match &record.state {
         ShareState::Requested => ("requested", "", "holder"),
         ShareState::Accepted => ("accepted", "", "holder"),
@@ -136,6 +145,7 @@ fn share_body(share: &ShareRef, record: ShareRecord, now_ms: u64) -> ShareBody {
         overdue: record.due_ms != 0 && record.due_ms < now_ms,
         missed: record.missed,
         waits_for,
+        seen,
     }
 }
 
@@ -436,7 +446,12 @@ pub(crate) async fn objection_list(
 ) -> Result<Vec<ObjectionBody>, ChainError> {
     let chain = served.flow.chain();
     let mut list = Vec::new();
-    for (call, name) in served.flow.objections(narrow.open, ENTRIES_MAX) {
+    // whose they are stands in their records
+    let most = if narrow.department.is_some() { usize::MAX } else { ENTRIES_MAX };
+    for (call, name) in served.flow.objections(narrow.open, most) {
+        if list.len() == ENTRIES_MAX {
+            break;
+        }
         let key = Key::Objection(call, name.clone());
         let Some(record) = chain.record::<ObjectionRecord>(&key).await? else { continue };
         if !narrow.fits(&[&record.holder, &record.asker]) {

@@ -28,6 +28,8 @@ impl SqliteVault {
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
+            // what is erased is overwritten
+            .pragma("secure_delete", "ON")
             .synchronous(SqliteSynchronous::Normal);
         let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await.map_err(failed)?;
         sqlx::query(

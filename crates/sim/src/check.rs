@@ -103,6 +103,9 @@ fn ledger_holds(blocks: &[(BlockEvents, u64)], wrong: &impl Fn(String)) {
     let mut acting: BTreeMap<CaseId, i32> = BTreeMap::new();
     let mut actions: BTreeMap<ActionId, (CaseId, StepId)> = BTreeMap::new();
     let mut held: BTreeMap<CaseId, i32> = BTreeMap::new();
+    let mut listed: BTreeSet<StepId> = BTreeSet::new();
+    let mut lists: BTreeMap<ListId, ProposeList> = BTreeMap::new();
+    let mut agreed: BTreeMap<(CaseId, StepId), u64> = BTreeMap::new();
     for (event, _) in accepted(blocks) {
         let signer = event.command.command.signer.clone();
         let number = match &event.outcome {
@@ -138,7 +141,20 @@ fn ledger_holds(blocks: &[(BlockEvents, u64)], wrong: &impl Fn(String)) {
             }
             Body::WithdrawConsent(c) => drop(withdrawn.insert(c.consent)),
             Body::RevokeBasis(_) => revoked = true,
-            Body::Ask(c) => drop(calls.insert(CallId(event.id.0), c.clone())),
+            Body::DeclareListed(c) => listed.extend(c.steps.iter().cloned()),
+            Body::ProposeList(c) => drop(lists.insert(ListId(event.id.0), c.clone())),
+            Body::AnswerList(c) => {
+                let list = &lists[&c.list];
+                let cases = list.cases.iter().filter(|_| c.refused.is_none());
+                agreed.extend(cases.map(|case| ((*case, list.step.clone()), list.until_ms)));
+            }
+            Body::Ask(c) => {
+                let until_ms = agreed.get(&(c.case, c.step.clone())).copied().unwrap_or(0);
+                if listed.contains(&c.step) && until_ms < event.time_ms {
+                    wrong(format!("case {} was asked about outside of an agreed list", c.case.short()));
+                }
+                calls.insert(CallId(event.id.0), c.clone());
+            }
             Body::Answer(c) => {
                 // the one step that rests on a statutory duty
                 let data = matches!(c.reply, Reply::Data { .. });

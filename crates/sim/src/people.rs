@@ -8,7 +8,17 @@ use crate::{
 use flow::{CaseError, CaseView, NewCase, case::StepState};
 use identity::Identified;
 use model::*;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+/// A clerk looks so often, every 40 ms, before they have a list proposed that gathers.
+const LOOKS_BEFORE_A_LIST: u32 = 6;
 
 /// A refusal that only says that it was done before.
 fn before(refusal: Refusal) -> bool {
@@ -139,8 +149,15 @@ async fn see(
         let view = city.flow("bureau").and_then(|f| f.case(id));
         view.map(|v| format!("{:?} {:?}", v.case.settled, v.case.steps)).unwrap_or_default()
     };
+    let looks = AtomicU32::new(1);
     until(context, city, what, REST_WITHIN_MS, || async {
-        let view = city.flow("bureau")?.case(id)?;
+        let flow = city.flow("bureau")?;
+        let view = flow.case(id)?;
+        // a list need not be full for a clerk
+        let looked = looks.fetch_add(1, SeqCst);
+        if looked.is_multiple_of(LOOKS_BEFORE_A_LIST) && !view.waits.is_empty() {
+            flow.propose_now(&name("sale"), &name("bills")).ok();
+        }
         holds(&view).then_some(())
     })
     .await
@@ -187,11 +204,13 @@ async fn withdraw(context: &Context, city: &Arc<City>, id: CaseId) -> Result<(),
 
 /// Sees a case to its end: confirms what a person must, pays and goes on where that helps.
 async fn settle(context: &Context, city: &Arc<City>, id: CaseId, sale: &Sale) -> Result<(), String> {
-    let mut paid = false;
+    // a node that reads its blocks again after a crash shows for a while what was so before
+    let mut paid_at = None;
     loop {
-        see(context, city, id, "rest", |v| v.case.settled.is_some() || v.unconfirmed.is_some()).await?;
+        let rests = |v: &CaseView| v.case.settled.as_ref().is_some_and(|s| Some(s.at_ms) != paid_at);
+        see(context, city, id, "rest", |v| rests(v) || v.unconfirmed.is_some()).await?;
         let view = case(context, city, id).await?;
-        let Some(settled) = view.case.settled.clone() else {
+        let Some(settled) = view.case.settled.clone().filter(|_| rests(&view)) else {
             if let Some(flow) = city.flow("bureau") {
                 let confirmed = flow.confirm_decision(id, "officer");
                 answered(context, confirmed).await;
@@ -199,9 +218,9 @@ async fn settle(context: &Context, city: &Arc<City>, id: CaseId, sale: &Sale) ->
             wait(context, 50).await;
             continue;
         };
-        if settled.outcome == CaseOutcome::Parked && settled.reason == "arrears" && !paid {
+        if settled.outcome == CaseOutcome::Parked && settled.reason == "arrears" && paid_at.is_none() {
             pay(city, sale);
-            paid = true;
+            paid_at = Some(settled.at_ms);
             let resumed = until(context, city, "resumption", REST_WITHIN_MS, || async {
                 match city.flow("bureau")?.resume_case(id, "seller", "paid").await {
                     Err(CaseError::Refused(Refusal::WrongState)) | Ok(()) => Some(()),
@@ -210,10 +229,6 @@ async fn settle(context: &Context, city: &Arc<City>, id: CaseId, sale: &Sale) ->
                 }
             });
             resumed.await?;
-            see(context, city, id, "going on", |v| {
-                v.case.settled.as_ref().is_none_or(|s| s.at_ms != settled.at_ms)
-            })
-            .await?;
             continue;
         }
         return Ok(());

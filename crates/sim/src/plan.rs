@@ -1,6 +1,6 @@
 //! What befalls the city in one run, drawn from the seed.
 
-use model::{SHARING_PROTOCOL, Suite, UNDO_PROTOCOL, planted};
+use model::{LIST_PROTOCOL, SHARING_PROTOCOL, Suite, UNDO_PROTOCOL, planted};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -197,13 +197,24 @@ impl Plan {
             twin,
         };
         if chance(&mut rng, 2) {
-            plan.protocol = if chance(&mut rng, 2) { SHARING_PROTOCOL } else { UNDO_PROTOCOL };
+            plan.protocol =
+                [SHARING_PROTOCOL, UNDO_PROTOCOL, LIST_PROTOCOL, LIST_PROTOCOL][rng.random_range(0..4)];
             if chance(&mut rng, 4) {
                 plan.shifts.push((rng.random_range(0..TROUBLE_MS / 4), Shift::Revoke));
             }
         }
         if planted("left_standing") {
             plan.protocol = UNDO_PROTOCOL;
+        }
+        if planted("half_past") {
+            let (at_ms, down_ms) = (rng.random_range(1_500..6_000), rng.random_range(300..1_500));
+            // one fault of a validator, and no other
+            plan.crashes = vec![Crash { at_ms, who: BUREAU, death: Death::Wiped, down_ms }];
+            (plan.twin, plan.skews_ms) = (false, vec![0; plan.skews_ms.len()]);
+            (plan.partitions, plan.shifts) = (vec![], vec![]);
+        }
+        if planted("unlisted") {
+            plan.protocol = LIST_PROTOCOL;
         }
         plan
     }

@@ -113,6 +113,8 @@ fn key(department: &Department) -> Key {
 
 /// Runs the city of a seed, with these bugs planted.
 pub fn run(seed: u64, bugs: &[&str]) -> Report {
+    // some bugs need a plan that tempts them
+    model::plant(bugs);
     let plan = Plan::new(seed);
     run_plan(seed, plan, bugs)
 }
@@ -409,6 +411,8 @@ fn config(city: &City, i: usize, first_start: bool, letters: mpsc::Sender<chain:
 fn follow<E: chain::Engine>(host: &Host, city: &Arc<City>, i: usize, chain: &Chain, context: &E) {
     let (chain, city) = (chain.clone(), city.clone());
     let clock = context.child("clock");
+    // what was lost before this life; a life that ends may run on for a moment
+    let wiped = city.wiped[i].load(SeqCst);
     host.spawn(async move {
         let mut events = chain.events(1);
         while let Ok(block) = events.next().await {
@@ -421,7 +425,6 @@ fn follow<E: chain::Engine>(host: &Host, city: &Arc<City>, i: usize, chain: &Cha
                     block.time_ms - now
                 ));
             }
-            let wiped = city.wiped[i].load(SeqCst);
             if chain.votes() && chain.roster().0 < wiped {
                 let who = &city.world.departments[i].id;
                 city.seen.wrong(format!("{who} votes in epoch {} again, and has lost its votes", wiped - 1));

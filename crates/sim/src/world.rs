@@ -150,9 +150,15 @@ pub struct World {
 
 /// The matter, without what the rules it begins with do not know.
 fn sale(protocol: u32) -> String {
-    let text = include_str!("../world/sale.yaml");
+    let all = include_str!("../world/sale.yaml");
+    let text = match all.split_once("    # from protocol 7 on: ").expect("marked in the file") {
+        (before, rest) if protocol < LIST_PROTOCOL => {
+            format!("{before}{}", rest.split_once('\n').expect("a line of its own").1)
+        }
+        (before, rest) => format!("{before}    {rest}"),
+    };
     if protocol >= UNDO_PROTOCOL {
-        return text.to_owned();
+        return text;
     }
     let (before, rest) = text.split_once("  # from protocol 6 on").expect("marked in the file");
     let (_, after) = rest.split_once("  # end\n").expect("marked in the file");
@@ -191,6 +197,8 @@ impl World {
         let sales: Vec<Sale> = sales
             .into_iter()
             .map(|sale| match sale.thinks {
+                // and for this one everybody's case rests and goes on
+                _ if model::planted("half_past") => Sale { kind: Kind::Arrears, ..sale },
                 _ if !tempted => sale,
                 Thinks::OnceOpened(after) | Thinks::After(after) => {
                     Sale { kind: Kind::Withdrawn, thinks: Thinks::OnceOpened(after % 150), ..sale }

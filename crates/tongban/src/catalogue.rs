@@ -230,6 +230,9 @@ pub async fn resource(command: ResourceCommand) -> Result<Option<String>> {
                 }
             }
             say_standing(&standing, json);
+            if own.outdated().await? {
+                eprintln!("the running node began with other files, and answers by those: start it again");
+            }
             Ok((too_new > 0).then(|| {
                 format!(
                     "{too_new} of them the consortium does not know at protocol {protocol}: `tongban governance propose --protocol {}`",

@@ -73,6 +73,11 @@ impl Client {
         self.send(self.http.post(format!("{}{path}", self.base)).json(&body)).await
     }
 
+    /// Deletes what stands at a path.
+    pub async fn delete(&self, path: &str) -> Result<()> {
+        self.send(self.http.delete(format!("{}{path}", self.base))).await.map(drop)
+    }
+
     /// Submits a binary batch of signed commands; nine bytes come back for each.
     pub async fn commands(&self, batch: Vec<u8>) -> Result<Vec<u8>> {
         self.send(self.http.post(format!("{}/api/v1/commands", self.base)).body(batch)).await

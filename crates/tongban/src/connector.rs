@@ -13,6 +13,9 @@ use std::{
     time::Instant,
 };
 
+/// How many different values of each column `check` tries.
+const VALUES_LOOKED_AT: u64 = 500;
+
 /// `tongban connector …`.
 #[derive(Subcommand)]
 pub enum ConnectorCommand {
@@ -116,9 +119,10 @@ async fn open(files: &[PathBuf], database: &str) -> Result<(Connector, Gateway<C
 async fn check(files: &[PathBuf], database: &str, json: bool) -> Result<Option<String>> {
     let (_, gateway) = open(files, database).await?;
     let problems = gateway.problems();
+    let values = gateway.look_at_values(VALUES_LOOKED_AT).await?;
     let tables: Vec<_> = problems.iter().filter(|p| p.at.starts_with("table ")).collect();
     if json {
-        say!("{}", json!({ "queries": gateway.report(), "problems": tables }));
+        say!("{}", json!({ "queries": gateway.report(), "problems": tables, "values": values }));
     } else {
         for query in gateway.report() {
             say!("{:<8} {}", query.status, query.id);
@@ -127,8 +131,36 @@ async fn check(files: &[PathBuf], database: &str, json: bool) -> Result<Option<S
             }
         }
         tables.iter().for_each(|problem| say!("{}: {}", problem.at, problem.message));
+        for column in &values {
+            if let Some(why) = &column.unread {
+                say!("values   {} (`{}`) could not be looked at: {why}", column.column, column.stored);
+            }
+            if column.unfit > 0 {
+                let why = column.why.as_deref().unwrap_or_default();
+                let (unfit, looked) = (column.unfit, column.looked);
+                say!(
+                    "values   {} (`{}`): {unfit} of {looked} do not fit: {why}",
+                    column.column,
+                    column.stored
+                );
+            }
+            if column.unfound > 0 {
+                say!(
+                    "values   {} (`{}`): {} of {} would not be found by whoever looks for them: they are stored in another form than \
+                     the transforms undo",
+                    column.column,
+                    column.stored,
+                    column.unfound,
+                    column.looked
+                );
+            }
+        }
     }
-    let n = problems.len();
+    // a column that is slow to list may still serve; one that the account may not read does not (SQLSTATE class 42), and
+    // neither does a service that does not answer
+    let fails = |why: &String| why.contains("code 42") || database.starts_with("http");
+    let unread = values.iter().filter(|v| v.unread.as_ref().is_some_and(fails));
+    let n = problems.len() + unread.count();
     Ok((n > 0).then(|| format!("{n} thing(s) do not fit the source")))
 }
 

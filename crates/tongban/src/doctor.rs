@@ -90,7 +90,12 @@ async fn examine(config: &Config, passphrase: Option<String>, checks: &mut Check
     let known = roster.or_else(|| config.roster.as_deref().and_then(|file| node::read_roster(file).ok()));
     let known = known.or_else(|| genesis.as_ref().map(Genesis::roster));
     running(config, status.as_ref(), checks);
-    keys(config, passphrase, known.as_ref(), checks);
+    let answers: Option<Value> = client.get("/api/v1/connector").await.ok();
+    if answers.is_some_and(|found| found["outdated"] == true) {
+        let hint = "connector or standard changed since the node started: start it again, or it answers by the old ones";
+        checks.note("files", "warning", hint);
+    }
+    keys(config, passphrase, known.as_ref(), status.is_some(), checks);
     disk(&config.ledger, checks);
     database(config, checks).await;
     if let Some(roster) = &known {
@@ -144,7 +149,13 @@ fn exposed(file: &Path, config: &Config, checks: &mut Checks) {
     }
 }
 
-fn keys(config: &Config, passphrase: Option<String>, roster: Option<&Roster>, checks: &mut Checks) {
+fn keys(
+    config: &Config,
+    passphrase: Option<String>,
+    roster: Option<&Roster>,
+    running: bool,
+    checks: &mut Checks,
+) {
     let Some(passphrase) = passphrase else {
         checks.note("keys", "warning", "not opened: set TONGBAN_PASSPHRASE to look into them");
         return;
@@ -157,7 +168,13 @@ fn keys(config: &Config, passphrase: Option<String>, roster: Option<&Roster>, ch
         checks.note(
             "membership",
             "warning",
-            format!("{} is not in the roster known here", config.department),
+            match running {
+                true => format!("{} is not in the consortium (yet)", config.department),
+                false => format!(
+                    "unknown until the node runs: {} is not in the roster it was made with",
+                    config.department
+                ),
+            },
         );
         return;
     };
@@ -221,12 +238,20 @@ async fn database(config: &Config, checks: &mut Checks) {
         let source = config.connect(&connector, true).await.map_err(|e| e.to_string())?;
         let gateway =
             gateway::Gateway::open(connector, &standard, source).await.map_err(|e| e.to_string())?;
-        match gateway.problems().len() {
-            0 => Ok(gateway.report().len()),
-            n => Err(format!("{n} declaration(s) do not fit; `tongban connector check` says which")),
+        let closed = gateway.report().iter().filter(|c| c.status == "closed").count();
+        match (closed, gateway.problems().first()) {
+            (0, None) => Ok(gateway.report().len()),
+            // a file that cannot be taken in
+            (0, Some(problem)) => Err(format!("{}: {}", problem.at, problem.message)),
+            (n, _) => Err(format!(
+                "{n} declaration(s) do not fit {}; `tongban connector check` says which",
+                gateway::shown(&config.database)
+            )),
         }
     };
-    checks.result("database", compiled.await, |n| format!("{n} declaration(s) fit its schema"));
+    checks.result("database", compiled.await, |n| {
+        format!("{n} declaration(s) fit {}", gateway::shown(&config.database))
+    });
 }
 
 fn peers(config: &Config, roster: &Roster, checks: &mut Checks) {

@@ -233,6 +233,11 @@ impl Own {
         Ok(roster(&self.client).await?.1.protocol)
     }
 
+    /// Whether the running node answers by other files than those there are by now.
+    pub(crate) async fn outdated(&self) -> Result<bool> {
+        Ok(self.client.get::<Value>("/api/v1/connector").await?["outdated"] == true)
+    }
+
     /// Submits a command of this department and waits until it is final; the refusal's code where it is refused.
     pub(crate) async fn submit(&self, body: Body) -> Result<String> {
         let command = Command {
@@ -476,7 +481,7 @@ async fn told(own: &Own, id: &str, json: bool) -> Result<()> {
     say!("{}", line_of(&proposal));
     match proposal["in_force_from"].as_u64() {
         Some(_) if proposal["change"] == "set_sharing" => say!("It is in force."),
-        Some(epoch) => say!("It is in force from epoch {epoch} on, which begins within a minute or so."),
+        Some(epoch) => say!("It is in force from epoch {epoch} on, which begins within a few minutes."),
         None => {
             say!("Next: security officers approve it: tongban governance approve {id} --officer … --config …")
         }

@@ -7,6 +7,7 @@ pub mod bench;
 pub mod bench_case;
 pub mod bench_catalogue;
 pub mod bench_gateway;
+pub mod case;
 pub mod catalogue;
 pub mod city;
 pub mod client;
@@ -16,7 +17,9 @@ pub mod demo;
 pub mod doctor;
 pub mod face;
 pub mod govern;
+pub mod list;
 pub mod matter;
+pub mod officer;
 pub mod out;
 pub mod play;
 pub mod policy;
@@ -26,6 +29,7 @@ pub mod sharing;
 pub mod stage;
 pub mod subscription;
 pub mod terminal;
+pub mod token;
 
 /// Reads the word of a suite, for the command line.
 pub fn suite(word: &str) -> Result<model::Suite, String> {

@@ -5,8 +5,9 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 use std::{path::PathBuf, process::ExitCode};
 use tongban::{
-    archive, audit, backup, bench, bench_case, bench_catalogue, bench_gateway, catalogue, city, connector,
-    demo, doctor, face, govern, matter, policy, project, say, setup, sharing, subscription, terminal,
+    archive, audit, backup, bench, bench_case, bench_catalogue, bench_gateway, case, catalogue, city,
+    connector, demo, doctor, face, govern, list, matter, officer, policy, project, say, setup, sharing,
+    subscription, terminal, token,
 };
 
 /// Departments share a citizen's data one transaction at a time, under consent, with proof.
@@ -204,6 +205,26 @@ enum Command {
     Terminal {
         #[command(subcommand)]
         command: terminal::TerminalCommand,
+    },
+    /// Who may sign in to this node's pages: window clerks and data officers.
+    Officer {
+        #[command(subcommand)]
+        command: officer::OfficerCommand,
+    },
+    /// API tokens with a name, scopes and a last day, beside the administrator's in node.toml.
+    Token {
+        #[command(subcommand)]
+        command: token::TokenCommand,
+    },
+    /// Cases of this handler: erase what is held of their people.
+    Case {
+        #[command(subcommand)]
+        command: case::CaseCommand,
+    },
+    /// Calls of many cases that are asked together, once their holder agreed.
+    List {
+        #[command(subcommand)]
+        command: list::ListCommand,
     },
     /// What this department is told of when it changes: list, fetch, end.
     Subscription {
@@ -416,10 +437,16 @@ struct No(String);
 const QUIET: &str = "warn,commonware_storage=error,commonware_p2p=error,commonware_consensus=error,\
     commonware_runtime=error,commonware_broadcast=off,commonware_resolver=off,commonware_glue=error";
 
+/// What an operator is told of a node beside: who signed in, what waits for an officer, when an epoch begins.
+const TOLD: &str = "security=info,node=info,flow=info,chain=info,gateway=info";
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(QUIET));
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| match cli.command {
+            Command::Node { .. } => tracing_subscriber::EnvFilter::new(format!("{QUIET},{TOLD}")),
+            _ => tracing_subscriber::EnvFilter::new(QUIET),
+        });
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if cli.log == "json" {
         logs.json().init()
@@ -460,6 +487,10 @@ fn main() -> ExitCode {
         Command::Face { command } => command.json(),
         Command::Terminal { command } => command.json(),
         Command::Policy { command } => command.json(),
+        Command::Case { command } => command.json(),
+        Command::Token { command } => command.json(),
+        Command::Officer { command } => command.json(),
+        Command::List { command } => command.json(),
         Command::Subscription { command } => command.json(),
         _ => false,
     };
@@ -548,6 +579,10 @@ async fn run(command: Command) -> Result<()> {
         Command::Matter { command } => unless(matter::matter(command).await?),
         Command::Terminal { command } => terminal::terminal(command).await,
         Command::Policy { command } => unless(policy::policy(command).await?),
+        Command::Case { command } => unless(case::case(command).await?),
+        Command::List { command } => list::list(command).await,
+        Command::Token { command } => token::token(command).await,
+        Command::Officer { command } => officer::officer(command).await,
         Command::Subscription { command } => subscription::subscription(command).await,
         Command::Face { command } => tokio::task::spawn_blocking(move || face::run(command)).await?,
         Command::Connector { command } => unless(connector::connector(command).await?),

@@ -128,13 +128,26 @@ fn declared(standard: &Path, connectors: &[PathBuf]) -> Result<Declared> {
     let standard = Standard::read(standard)?;
     let mut files = Vec::new();
     for path in connectors {
-        if path.is_dir() {
-            let entries = std::fs::read_dir(path).with_context(|| format!("reading {}", path.display()))?;
-            let entries = entries.filter_map(|e| Some(e.ok()?.path()));
-            files.extend(entries.filter(|p| p.extension().is_some_and(|e| e == "yaml")));
-        } else {
+        if !path.is_dir() {
             files.push(path.clone());
+            continue;
         }
+        let before = files.len();
+        let entries = std::fs::read_dir(path).with_context(|| format!("reading {}", path.display()))?;
+        for entry in entries.filter_map(|e| Some(e.ok()?.path())) {
+            // a department's file, or its folder with one
+            let inside = entry.join("connector.yaml");
+            match entry.extension().is_some_and(|e| e == "yaml") {
+                true => files.push(entry),
+                false if inside.is_file() => files.push(inside),
+                false => {}
+            }
+        }
+        ensure!(
+            files.len() > before,
+            "{} has no connector files: neither *.yaml nor */connector.yaml",
+            path.display()
+        );
     }
     let connectors: Vec<_> = files.iter().map(|f| Connector::read(f)).collect::<Result<_, _>>()?;
     Ok(Declared::of(&standard, &connectors))
@@ -271,7 +284,7 @@ async fn publish(dir: &Path, config: &Path, dry_run: bool, json: bool) -> Result
         (package.declarations().iter().map(Body::since).max().unwrap_or(1), own.protocol().await?);
     ensure!(
         needed <= protocol,
-        "{} needs protocol {needed} of the ledger for what may be subscribed to or undone, and the consortium is at {protocol}: nothing \
+        "{} needs protocol {needed} of the ledger for what is subscribed to, undone or asked by lists, and the consortium is at {protocol}: nothing \
          was published. `tongban governance propose --protocol {}` first",
         package.id,
         protocol + 1

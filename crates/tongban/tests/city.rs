@@ -40,6 +40,12 @@ fn answers(form: &str, standard: &str, department: &Value, database: &str) -> Re
     let report = document(&checked)?;
     // a service cannot be looked at as a whole, and says nothing about codes
     ensure!(checked.status.success(), "{form} {connector}: {report}");
+    // and every value that is stored fits what is declared, in the form it is looked for in
+    let values = report["values"].as_array().context("what came of its values")?;
+    let unfit = values.iter().find(|v| v["unfit"] != 0 || v["unfound"] != 0);
+    ensure!(unfit.is_none(), "{form} {connector}: {unfit:?}");
+    let looked = values.iter().any(|v| v["looked"] != 0);
+    ensure!(looked || form == "service" || !connector.contains("registry"), "{form} {connector}: {report}");
     let files = ["connector", "test", standard, connector, "--database", database, "--expected", expected];
     let questions = department["questions"].as_u64().unwrap_or_default();
     let tested = tongban(&[&files[..], &["--json"]].concat())?;

@@ -203,6 +203,14 @@ impl Source for Connected {
         each!(self, source => source.refresh().await)
     }
 
+    async fn probe(&self, table: &str) -> Result<(), SourceError> {
+        each!(self, source => source.probe(table).await)
+    }
+
+    fn lists(&self) -> bool {
+        each!(self, source => source.lists())
+    }
+
     fn troubles(&self) -> Vec<(String, String)> {
         each!(self, source => source.troubles())
     }

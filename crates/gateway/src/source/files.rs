@@ -17,10 +17,12 @@ use std::{
     sync::{Arc, RwLock},
     time::{Duration, SystemTime},
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 /// The most bytes of a file, unpacked.
 const FILE_BYTES_MAX: u64 = 512 << 20;
+/// How many files are tried where nothing serves yet.
+const VERSIONS_TRIED: usize = 5;
 /// Where tables lie while they serve; what a killed process left there is removed after a day.
 const WORK: &str = ".tongban";
 /// Where versions that served are kept.
@@ -95,23 +97,59 @@ impl Files {
         self.loaded.read().expect("no holder of this lock panics").get(table).cloned()
     }
 
-    /// The newest file of a table.
-    fn newest(&self, declared: &FileTable) -> Result<Version, String> {
+    /// The files of a table in a folder, the newest first; `kept` ones have a hash before their names.
+    fn versions(dir: &Path, declared: &FileTable, kept: bool) -> Result<Vec<Version>, String> {
         let (before, after) = declared.file.split_once('*').unwrap_or((&declared.file, ""));
-        let fits = |name: &str| match declared.file.contains('*') {
-            true => {
-                name.len() >= before.len() + after.len() && name.starts_with(before) && name.ends_with(after)
+        let fits = |name: &str| {
+            let name = if kept { name.split_once('-').map_or("", |(_, name)| name) } else { name };
+            match declared.file.contains('*') {
+                true => {
+                    name.len() >= before.len() + after.len()
+                        && name.starts_with(before)
+                        && name.ends_with(after)
+                }
+                false => name == declared.file,
             }
-            false => name == declared.file,
         };
-        let entries = std::fs::read_dir(&self.dir).map_err(|e| format!("{}: {e}", self.dir.display()))?;
+        let entries = std::fs::read_dir(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
         let versions =
             entries.flatten().filter(|e| e.file_name().to_str().is_some_and(fits)).filter_map(|e| {
                 let meta = e.metadata().ok().filter(std::fs::Metadata::is_file)?;
                 Some(Version { path: e.path(), modified: meta.modified().ok()?, bytes: meta.len() })
             });
-        let newest = versions.max_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
-        newest.ok_or(format!("there is no file `{}` in {}", declared.file, self.dir.display()))
+        let mut versions: Vec<_> = versions.collect();
+        versions.sort_by(|a, b| (b.modified, &b.path).cmp(&(a.modified, &a.path)));
+        match versions.is_empty() {
+            true => Err(format!("there is no file `{}` in {}", declared.file, dir.display())),
+            false => Ok(versions),
+        }
+    }
+
+    /// The newest file, where it does not serve yet; where it cannot be taken in and nothing serves, the newest before it that can,
+    /// of the folder or of what served once. Returns also what is wrong.
+    async fn next(&self, table: &str, declared: &FileTable) -> (Option<Loaded>, Option<String>) {
+        let serving = self.table(table);
+        let mut versions = match Self::versions(&self.dir, declared, false) {
+            Ok(versions) => versions,
+            Err(e) => return (None, Some(e)),
+        };
+        versions.truncate(VERSIONS_TRIED);
+        versions.extend(Self::versions(&self.dir.join(HISTORY), declared, true).unwrap_or_default());
+        let mut trouble = None;
+        for version in versions.into_iter().take(2 * VERSIONS_TRIED) {
+            if serving.as_ref().is_some_and(|s| s.version == version) {
+                return (None, trouble);
+            }
+            let name = version.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            match self.load(table, declared, version).await {
+                Ok(loaded) => return (Some(loaded), trouble),
+                Err(e) => trouble = trouble.or(Some(format!("`{name}`: {e}"))),
+            }
+            if serving.is_some() {
+                break;
+            }
+        }
+        (None, trouble)
     }
 
     async fn load(&self, table: &str, declared: &FileTable, version: Version) -> Result<Loaded, String> {
@@ -122,6 +160,10 @@ impl Files {
         let mut seen = BTreeSet::new();
         if columns.iter().any(|name| name.is_empty() || !seen.insert(name)) {
             return Err("its header has an empty name, or one twice".into());
+        }
+        let count = rows.len();
+        if count == 0 && !declared.may_be_empty {
+            return Err("it has no rows (`may_be_empty: true` where that is right)".into());
         }
         let work = self.dir.join(WORK);
         let made = tempfile::Builder::new().suffix(".db").tempfile_in(&work);
@@ -151,9 +193,11 @@ impl Files {
         }
         db.close().await.map_err(gone)?;
         let sqlite = Sqlite::open_read_only(&file).await.map_err(|e| e.to_string())?;
-        if self.keeps {
+        if self.keeps && version.path.parent() == Some(&self.dir) {
             self.keep(&version).map_err(|e| format!("keeping a copy in {HISTORY} failed: {e}"))?;
         }
+        let name = version.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        info!(table, file = name, rows = count, "a file is taken in");
         Ok(Loaded { version, sqlite, columns, _file: file })
     }
 
@@ -209,7 +253,7 @@ fn csv_rows(bytes: &[u8], how: &FileTable) -> Result<Vec<Vec<String>>, String> {
     };
     let (text, bad) = encoding.decode_with_bom_removal(bytes);
     if bad {
-        return Err("it has bytes that are not of its encoding".into());
+        return Err(format!("it has bytes that are not {}, which is its `encoding`", encoding.name()));
     }
     let separator = u8::try_from(how.separator).map_err(|_| "its separator is no ASCII character")?;
     let mut reader =
@@ -276,24 +320,18 @@ impl Source for Files {
     async fn refresh(&self) -> Result<(), SourceError> {
         let _refreshing = self.refreshing.lock().await;
         for (table, declared) in &self.tables {
-            let serving = self.table(table);
-            let taken = match self.newest(declared) {
-                Ok(version) if serving.as_ref().is_some_and(|s| s.version == version) => Ok(None),
-                Ok(version) => self.load(table, declared, version).await.map(Some),
-                Err(e) => Err(e),
-            };
+            let (new, trouble) = self.next(table, declared).await;
+            if let Some(new) = new {
+                let mut loaded = self.loaded.write().expect("no holder of this lock panics");
+                loaded.insert(table.clone(), Arc::new(new));
+            }
+            let serves = self.table(table).is_some();
             let mut troubles = self.troubles.write().expect("no holder of this lock panics");
-            match taken {
-                Ok(new) => {
-                    troubles.remove(table);
-                    if let Some(new) = new {
-                        let mut loaded = self.loaded.write().expect("no holder of this lock panics");
-                        loaded.insert(table.clone(), Arc::new(new));
-                    }
-                }
-                Err(e) => {
-                    let rest = if serving.is_some() { "; the one before still serves" } else { "" };
-                    let trouble = format!("the file `{}` cannot be taken in: {e}{rest}", declared.file);
+            match trouble {
+                None => drop(troubles.remove(table)),
+                Some(e) => {
+                    let rest = if serves { "; the one before still serves" } else { "" };
+                    let trouble = format!("the newest file cannot be taken in: {e}{rest}");
                     if troubles.insert(table.clone(), trouble.clone()).as_ref() != Some(&trouble) {
                         warn!(table, "{trouble}");
                     }

@@ -23,6 +23,8 @@ use std::{
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// How often a request is made, at most.
 const TRIES: u32 = 3;
+/// In how many forms what is looked for is asked for, at most.
+const FORMS_MAX: usize = 8;
 /// After so many requests in a row that failed, the service is left alone.
 const FAILURES_MAX: u32 = 5;
 /// For so long.
@@ -63,6 +65,19 @@ impl Service {
             declared.reads.iter().find(|(_, read)| read.get.is_some() == read.post.is_some())
         {
             return Err(failed(format!("the read `{name}` of the service has one of `get` and `post`")));
+        }
+        // a read that no entity is on is none that is made
+        let reads = declared.reads.iter().filter_map(|(name, read)| Some((name, read, columns.get(name)?)));
+        let reads = reads.flat_map(|(name, read, known)| {
+            let named = read.get.iter().chain(&read.post).flat_map(|path| names_in(path));
+            named.filter(|column| !known.contains(*column)).map(move |column| (name, column))
+        });
+        let writes =
+            declared.writes.iter().flat_map(|(name, path)| names_in(path).map(move |column| (name, column)));
+        if let Some((name, column)) = reads.chain(writes).next() {
+            return Err(failed(format!(
+                "`{name}` of the service names `{{{column}}}`, and no entity on it has a column that the service calls so"
+            )));
         }
         let base = Url::parse(base).map_err(|_| failed("its address is none"))?;
         if base.query().is_some() || !base.username().is_empty() {
@@ -116,6 +131,28 @@ impl Service {
             }
         }
         Ok(url)
+    }
+
+    /// Reads once, for what is looked for.
+    async fn read(
+        &self,
+        read: &ServiceRead,
+        values: &BTreeMap<&str, &str>,
+    ) -> Result<Vec<Map<String, Value>>, SourceError> {
+        let (status, bytes) = match (&read.get, &read.post) {
+            (Some(path), None) => self.request(Method::GET, self.url(path, values)?, None).await?,
+            (None, Some(path)) => {
+                let body = json!(values);
+                self.request(Method::POST, self.url(path, &BTreeMap::new())?, Some((None, &body))).await?
+            }
+            _ => return Err(failed("a read of a service has one of `get` and `post`")),
+        };
+        match status {
+            StatusCode::NOT_FOUND => Ok(vec![]),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(failed("the service refuses the token")),
+            status if !status.is_success() => Err(failed(format!("the service answered {status}"))),
+            _ => Self::rows(read, &bytes),
+        }
     }
 
     /// One request, made again where nothing or a failure of the service's own came back.
@@ -204,6 +241,11 @@ impl Service {
     }
 }
 
+/// The names that a template has in braces.
+fn names_in(template: &str) -> impl Iterator<Item = &str> {
+    template.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0))
+}
+
 /// A template with values for its `{names}`; none where one has no value. What stands in a value is never a template.
 fn filled(template: &str, values: &BTreeMap<&str, &str>) -> Option<String> {
     let (mut out, mut rest) = (String::new(), template);
@@ -240,39 +282,68 @@ impl Source for Service {
     ) -> Result<Vec<Vec<Option<Stored>>>, SourceError> {
         let read = self.declared.reads.get(&select.table);
         let read = read.ok_or_else(|| failed("the connector declares no such read of the service"))?;
-        // in the first of its forms; whatever comes back is compared in the standard's
-        let (mut values, mut rest) = (BTreeMap::new(), binds);
+        // in each of its forms; whatever comes back is compared in the standard's
+        let (mut wanted, mut rest) = (vec![BTreeMap::new()], binds);
         for (column, forms) in &select.conditions {
             let (these, others) = rest.split_at_checked(*forms).unwrap_or((rest, &[]));
-            if let Some(Stored::Text(value)) = these.first() {
-                values.insert(column.as_str(), value.as_str());
+            let texts = these.iter().filter_map(|form| match form {
+                Stored::Text(value) => Some(value.as_str()),
+                Stored::Bytes(_) => None,
+            });
+            let texts: Vec<&str> = texts.collect();
+            let before = std::mem::take(&mut wanted);
+            for values in before {
+                for text in &texts {
+                    let mut values: BTreeMap<&str, &str> = values.clone();
+                    values.insert(column, text);
+                    wanted.push(values);
+                }
             }
             rest = others;
         }
-        let (status, bytes) = match (&read.get, &read.post) {
-            (Some(path), None) => self.request(Method::GET, self.url(path, &values)?, None).await?,
-            (None, Some(path)) => {
-                let body = json!(values);
-                self.request(Method::POST, self.url(path, &BTreeMap::new())?, Some((None, &body))).await?
-            }
-            _ => return Err(failed("a read of a service has one of `get` and `post`")),
-        };
-        match status {
-            StatusCode::NOT_FOUND => return Ok(vec![]),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                return Err(failed("the service refuses the token"));
-            }
-            status if !status.is_success() => return Err(failed(format!("the service answered {status}"))),
-            _ => {}
+        if wanted.len() > FORMS_MAX {
+            return Err(failed(
+                "what is looked for may be stored in too many forms to ask a service for each",
+            ));
+        }
+        let mut rows: Vec<Map<String, Value>> = Vec::new();
+        for values in &wanted {
+            // a service that does not tell the forms apart gives the same rows again
+            let found = self.read(read, values).await?;
+            let new: Vec<_> = found.into_iter().filter(|row| !rows.contains(row)).collect();
+            rows.extend(new);
         }
         let row = |row: Map<String, Value>| {
+            let row = Value::Object(row);
             let cell = |(column, _): &(String, bool)| {
-                let value = row.get(column);
+                let value = if column.starts_with('/') { row.pointer(column) } else { row.get(column) };
                 text(value.ok_or_else(|| failed(format!("the service's answer has no `{column}`")))?)
             };
             select.columns.iter().map(cell).collect()
         };
-        Self::rows(read, &bytes)?.into_iter().take(select.limit as usize).map(row).collect()
+        rows.into_iter().take(select.limit as usize).map(row).collect()
+    }
+
+    async fn probe(&self, table: &str) -> Result<(), SourceError> {
+        let Some(read) = self.declared.reads.get(table) else { return Ok(()) };
+        let columns = self.columns.get(table).into_iter().flatten();
+        // nobody's: whether it knows them is no matter
+        let values: BTreeMap<&str, &str> = columns.map(|column| (column.as_str(), "0")).collect();
+        let body = json!({});
+        let (method, url, body) = match (&read.get, &read.post) {
+            (Some(path), _) => (Method::GET, self.url(path, &values)?, None),
+            (None, Some(path)) => (Method::POST, self.url(path, &BTreeMap::new())?, Some((None, &body))),
+            (None, None) => return Ok(()),
+        };
+        match self.once(method, url, body).await?.0 {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(failed("the service refuses the token")),
+            status if status.is_server_error() => Err(failed(format!("the service answered {status}"))),
+            _ => Ok(()),
+        }
+    }
+
+    fn lists(&self) -> bool {
+        false
     }
 
     async fn distinct(

@@ -200,12 +200,30 @@ pub(super) fn failed(e: sqlx::Error) -> SourceError {
             if sqlite || code.starts_with("23") || code == "P0001" || code == "45000" {
                 return SourceError::Refused;
             }
-            format!("code {code}")
+            match said(&code) {
+                "" => format!("code {code}"),
+                said => format!("code {code}: {said}"),
+            }
         }
         sqlx::Error::PoolTimedOut => "no connection was free, or none could be made".into(),
         sqlx::Error::Io(e) => format!("it cannot be reached ({})", e.kind()),
         other => format!("{other:?}").split(['(', '{', ' ']).next().unwrap_or_default().to_owned(),
     })
+}
+
+/// What the codes mean that somebody meets who connects a database: SQLSTATE of PostgreSQL and MySQL, and SQLite's result codes. The
+/// database's own words may hold values.
+fn said(code: &str) -> &'static str {
+    match code {
+        "28000" | "28P01" => "the account or its password is refused",
+        "3D000" | "42000" => "there is no such database, or the account may not use it",
+        "42501" => "the account may not read or write this",
+        "42P01" | "42S02" => "there is no such table",
+        "57014" | "70100" => "it took too long",
+        "14" => "the file cannot be opened: is it there, and may this account read it",
+        "26" => "the file is no SQLite database",
+        _ => "",
+    }
 }
 
 /// Whether a value cannot be of the column's type: then nothing can equal it (SQLSTATE class 22, data exception).

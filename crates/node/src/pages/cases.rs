@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     DemoDoor,
-    api::now_ms,
+    api::{SECURITY, now_ms},
     cases::{case_body, refuse_and_wait},
 };
 use askama::Template;
@@ -22,6 +22,7 @@ use flow::{
 use identity::Identified;
 use model::*;
 use serde::Deserialize;
+use tracing::info;
 
 /// The terminal's word on who a party is: with the key of their device, or signing on the terminal's own pad.
 pub(super) async fn vouch(
@@ -95,8 +96,20 @@ pub(super) async fn case(seen: Seen) -> Response {
     let steps = view.package.steps.iter().zip(&body.steps).filter(taken).map(|(step, s)| StepRow {
         title: t.pick(&step.title).to_owned(),
         department: visit.department(&s.department),
-        state: t.get(&format!("step-{}", s.status)),
-        status: s.status.clone(),
+        state: match (s.waits.as_str(), s.waits_until_ms) {
+            ("", _) => match s.due_ms.filter(|_| s.ms >= 2_000) {
+                Some(due_ms) => {
+                    let until = t.with("step-due", &[("until", flow::local_minute(due_ms))]);
+                    format!("{} {until}", t.get(&format!("step-{}", s.status)))
+                }
+                None => t.get(&format!("step-{}", s.status)),
+            },
+            (waits, None) => t.get(&format!("step-{waits}")),
+            (waits, Some(until_ms)) => {
+                format!("{} {}", t.get(&format!("step-{waits}")), flow::local_minute(until_ms))
+            }
+        },
+        status: if s.waits.is_empty() { s.status.clone() } else { "waiting".into() },
         ms: s.ms,
     });
     let (actions, hint) = actions(&seen);
@@ -104,6 +117,10 @@ pub(super) async fn case(seen: Seen) -> Response {
     let running = settled.is_none();
     let reason = match settled {
         None => String::new(),
+        // why went with the rest
+        Some(_) if let Some(at_ms) = view.case.erased_ms => {
+            t.with("case-erased", &[("day", flow::local_minute(at_ms))])
+        }
         // why another party's case rests is that party's business
         Some(settled) if !view.concerns(role.as_ref(), settled) => t.get("reason-other-party"),
         Some(settled) => match view.rule(settled) {
@@ -128,7 +145,9 @@ pub(super) async fn case(seen: Seen) -> Response {
         Some(rule) => view.package.appeal(rule),
         None => view.package.appeal.as_ref(),
     });
-    let outputs = view.package.outputs.iter().filter(|_| view.case.is_over());
+    // of a case that ended before its pivot, what an act had given is undone
+    let done = |s: &flow::case::Settled| matches!(s.outcome, CaseOutcome::Closed | CaseOutcome::ClosedPartly);
+    let outputs = view.package.outputs.iter().filter(|_| settled.is_some_and(done));
     let outputs =
         outputs.filter_map(|o| Some((t.pick(&o.title).to_owned(), view.output(role.as_ref(), &o.from)?)));
     let parked = settled.filter(|s| s.outcome == CaseOutcome::Parked);
@@ -250,6 +269,10 @@ fn actions(seen: &Seen) -> (Vec<ActionRow>, String) {
                 let named = view.package.parties.iter().find(|p| p.id == party.role);
                 let title = named.map(|p| t.pick(&p.title)).unwrap_or_default();
                 if !case.identified.contains_key(&party.role) {
+                    // beside the demo's, a terminal of the department vouches over the API
+                    if !visit.demo() {
+                        continue;
+                    }
                     let label = format!("{} – {title}", t.get("case-counter-identify"));
                     action(&format!("identify/{}", party.role), "post", label, true);
                     if face::may(seen, &party.role) {
@@ -273,6 +296,7 @@ fn actions(seen: &Seen) -> (Vec<ActionRow>, String) {
         Some(role) if case.identified.contains_key(role) && case.identified.len() < case.parties.len() => {
             t.get("wait-other")
         }
+        None if case.identified.len() < case.parties.len() => t.get("wait-terminal"),
         _ => t.get("working"),
     };
     (actions, hint)
@@ -415,14 +439,23 @@ pub(super) async fn withdraw(seen: Seen, Path((_, role)): Path<(String, String)>
     done(&seen, withdrawn)
 }
 
-/// How the demo's clerk is named where an officer has to be.
-const OFFICER: &str = "窗口人员";
+/// Notes in the security log that a clerk acts, and says how they are named where an officer has to be.
+fn clerk_acts<'a>(seen: &'a Seen, what: &'static str) -> &'a str {
+    let account = seen.visit.officer().map(|officer| officer.name.as_str()).unwrap_or_default();
+    info!(target: SECURITY, officer = account, what, "a clerk acts on a case");
+    seen.visit.officer().map(|officer| officer.title.as_str()).unwrap_or_default()
+}
 
 pub(super) async fn confirm(seen: Seen, _: Posted) -> Response {
     if seen.role.is_some() {
         return seen.visit.sign_in_first();
     }
-    let confirmed = seen.visit.served.flow.confirm_decision(seen.view.case.id, OFFICER).await;
+    let confirmed = seen
+        .visit
+        .served
+        .flow
+        .confirm_decision(seen.view.case.id, clerk_acts(&seen, "confirm a decision"))
+        .await;
     done(&seen, confirmed)
 }
 
@@ -431,7 +464,7 @@ pub(super) async fn resume(seen: Seen, _: Posted) -> Response {
     if !may {
         return seen.visit.error(StatusCode::CONFLICT, "error-changed");
     }
-    let who = seen.role.as_ref().map_or(OFFICER, |role| role.as_str());
+    let who = seen.role.as_ref().map_or_else(|| clerk_acts(&seen, "resume a case"), |role| role.as_str());
     let resumed = seen.visit.served.flow.resume_case(seen.view.case.id, who, "asked on the page").await;
     done(&seen, resumed)
 }
@@ -451,7 +484,13 @@ fn reason_of<'a>(seen: &Seen, posted: &'a Posted) -> Result<&'a str, Box<Respons
 pub(super) async fn refuse(seen: Seen, posted: Posted) -> Response {
     match reason_of(&seen, &posted) {
         Ok(reason) => {
-            let refused = refuse_and_wait(&seen.visit.served, seen.view.case.id, OFFICER, reason).await;
+            let refused = refuse_and_wait(
+                &seen.visit.served,
+                seen.view.case.id,
+                clerk_acts(&seen, "refuse a case"),
+                reason,
+            )
+            .await;
             done(&seen, refused)
         }
         Err(response) => *response,
@@ -461,7 +500,12 @@ pub(super) async fn refuse(seen: Seen, posted: Posted) -> Response {
 pub(super) async fn pass(seen: Seen, posted: Posted) -> Response {
     match reason_of(&seen, &posted) {
         Ok(reason) => {
-            let passed = seen.visit.served.flow.pass_case(seen.view.case.id, OFFICER, reason).await;
+            let passed = seen
+                .visit
+                .served
+                .flow
+                .pass_case(seen.view.case.id, clerk_acts(&seen, "pass a rule"), reason)
+                .await;
             done(&seen, passed)
         }
         Err(response) => *response,
@@ -520,7 +564,7 @@ const CASES_SHOWN: usize = 200;
 /// The clerk's window: new cases, those that wait for the clerk with the longest wait first, those under way, and those that are over.
 pub(super) async fn desk(visit: Visit, Query(find): Query<Find>) -> Response {
     if !visit.is_clerk() {
-        return visit.sign_in_first();
+        return visit.not_theirs();
     }
     let query: String = find.q.trim().to_ascii_lowercase().chars().take(64).collect();
     let [mut yours, mut others, mut over] = [const { Vec::new() }; 3];

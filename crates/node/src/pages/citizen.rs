@@ -5,6 +5,7 @@ use crate::subscriptions::standing;
 use crate::{
     Persona,
     api::{SECURITY, Shared},
+    officers::{Officer, OfficerRole},
     session::Who,
 };
 use askama::Template;
@@ -82,6 +83,11 @@ pub(super) struct EnterForm {
     who: String,
 }
 
+/// An officer of the demo, who has no account.
+fn of_demo(title: &str, role: OfficerRole) -> Officer {
+    Officer { name: String::new(), title: title.to_owned(), roles: [role].into() }
+}
+
 pub(super) async fn enter(
     State(served): Shared,
     headers: HeaderMap,
@@ -89,13 +95,14 @@ pub(super) async fn enter(
 ) -> Response {
     let Some(door) = &served.door else { return StatusCode::NOT_FOUND.into_response() };
     let (who, to) = match form.who.as_str() {
-        "clerk" => (Who::Clerk, "/desk".to_owned()),
+        "clerk" => (Who::Officer(of_demo("窗口人员", OfficerRole::Clerk)), "/desk".to_owned()),
+        "officer" => (Who::Officer(of_demo("数据专员", OfficerRole::Data)), "/office".to_owned()),
         index => match index.parse::<usize>().ok().and_then(|i| Some((i, door.personas.get(i)?))) {
             Some((i, persona)) => (Who::Citizen(i), format!("/matters/{}/apply", persona.matter)),
             None => return StatusCode::BAD_REQUEST.into_response(),
         },
     };
-    info!(target: SECURITY, clerk = who == Who::Clerk, "somebody signed in");
+    info!(target: SECURITY, officer = matches!(who, Who::Officer(_)), "somebody signed in to the demo");
     let mut response = Redirect::to(&to).into_response();
     response.headers_mut().append(header::SET_COOKIE, served.sessions.begin(&headers, who));
     response

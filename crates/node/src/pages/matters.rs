@@ -195,7 +195,7 @@ pub(super) async fn form(visit: Visit, Path(id): Path<String>) -> Response {
         return visit.error(StatusCode::NOT_FOUND, "error-unknown");
     };
     if visit.persona().is_none() && !visit.is_clerk() {
-        return visit.sign_in_first();
+        return visit.not_theirs();
     }
     show_form(&visit, &package, &BTreeMap::new(), None)
 }
@@ -344,7 +344,7 @@ pub(super) async fn apply(visit: Visit, Path(id): Path<String>, posted: Posted) 
     };
     let persona = visit.persona();
     if persona.is_none() && !visit.is_clerk() {
-        return visit.sign_in_first();
+        return visit.not_theirs();
     }
     let sent = posted.all();
     let t = &visit.t;

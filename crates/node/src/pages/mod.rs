@@ -8,8 +8,10 @@ mod dcat;
 mod face;
 mod matters;
 mod object;
+mod office;
 mod public;
 mod sharing;
+mod signin;
 mod texts;
 mod visit;
 
@@ -86,6 +88,15 @@ pub fn router(served: Arc<Served>) -> Router {
         .route("/case/{id}/receipts/{name}", get(cases::receipt))
         .route("/case/{id}/object/{step}", get(object::page).post(object::object))
         .route("/desk", get(cases::desk))
+        .route("/office", get(office::page))
+        .route("/office/day", get(office::day))
+        .route("/office/share", post(office::share))
+        .route("/office/alert", post(office::explain))
+        .route("/office/objection", post(office::objection))
+        .route("/office/budget", post(office::budget))
+        .route("/signin", get(signin::page).post(signin::sign_in))
+        .route("/signin/change", get(signin::change_page).post(signin::change))
+        .route("/signin/first", get(signin::invited).post(signin::take_up))
         .route("/catalogue", get(catalogue::catalogue))
         .route("/catalogue.jsonld", get(dcat::catalogue))
         .route("/catalogue.xml", get(core::catalogue))

@@ -2,14 +2,14 @@
 //! and how much of it is used, what is unusual, and which values are objected to.
 
 use super::visit::Visit;
-use crate::sharing::{self, Narrow, ShareBody};
+use crate::sharing::{self, BudgetBody, Narrow, ShareBody};
 use askama::Template;
 use axum::{http::StatusCode, response::Response};
 use chain::ChainError;
 use model::{Day, Sharing};
 
 /// A clock as people read it: the last day, and whether it has passed.
-fn due(visit: &Visit, due_ms: u64, overdue: bool) -> (String, &'static str) {
+pub(super) fn due(visit: &Visit, due_ms: u64, overdue: bool) -> (String, &'static str) {
     match (due_ms, overdue) {
         (0, _) => (String::new(), ""),
         (_, true) => (format!("{} {}", Day::of(due_ms), visit.t.get("sharing-overdue")), "failed"),
@@ -17,25 +17,25 @@ fn due(visit: &Visit, due_ms: u64, overdue: bool) -> (String, &'static str) {
     }
 }
 
-struct ShareRow {
-    resource: String,
-    resource_id: String,
-    names: String,
-    asker: String,
-    holder: String,
-    why: String,
-    citation: String,
-    until: String,
-    state: String,
-    class: &'static str,
-    note: String,
-    due: String,
-    due_class: &'static str,
-    missed: u32,
+pub(super) struct ShareRow {
+    pub(super) resource: String,
+    pub(super) resource_id: String,
+    pub(super) names: String,
+    pub(super) asker: String,
+    pub(super) holder: String,
+    pub(super) why: String,
+    pub(super) citation: String,
+    pub(super) until: String,
+    pub(super) state: String,
+    pub(super) class: &'static str,
+    pub(super) note: String,
+    pub(super) due: String,
+    pub(super) due_class: &'static str,
+    pub(super) missed: u32,
 }
 
 /// The titles of a resource and of names in it, as far as the catalogue knows them.
-fn titles(visit: &Visit, resource: &str, names: &[String]) -> (String, String) {
+pub(super) fn titles(visit: &Visit, resource: &str, names: &[String]) -> (String, String) {
     let found = resource.parse().ok().and_then(|id| visit.served.flow.resource(&id));
     let Some(found) = found else { return (resource.to_owned(), visit.t.join(names)) };
     let title = |name: &String| {
@@ -47,7 +47,7 @@ fn titles(visit: &Visit, resource: &str, names: &[String]) -> (String, String) {
     (visit.t.pick(&found.title).to_owned(), visit.t.join(&names))
 }
 
-fn share_row(visit: &Visit, share: ShareBody) -> ShareRow {
+pub(super) fn share_row(visit: &Visit, share: ShareBody) -> ShareRow {
     let t = &visit.t;
     let (resource, names) = titles(visit, &share.resource, &share.names);
     let (due, due_class) = due(visit, share.due_ms, share.overdue);
@@ -88,16 +88,31 @@ struct ProjectRow {
     note: String,
 }
 
-struct BudgetRow {
-    asker: String,
-    resource: String,
-    matter: String,
+pub(super) struct BudgetRow {
+    pub(super) asker: String,
+    pub(super) resource: String,
+    pub(super) matter: String,
     /// The basis it was granted as; empty where the holder set it.
-    basis: String,
-    today: u32,
-    per_day: String,
-    per_person: String,
-    class: &'static str,
+    pub(super) basis: String,
+    pub(super) today: u32,
+    pub(super) per_day: String,
+    pub(super) per_person: String,
+    pub(super) class: &'static str,
+}
+
+pub(super) fn budget_row(visit: &Visit, budget: BudgetBody) -> BudgetRow {
+    let t = &visit.t;
+    let limit = |limit: Option<u32>| limit.map_or_else(|| t.get("sharing-unlimited"), |n| n.to_string());
+    BudgetRow {
+        asker: visit.department(&budget.asker),
+        resource: titles(visit, &budget.resource, &[]).0,
+        matter: budget.matter.unwrap_or_else(|| t.get("sharing-all-matters")),
+        basis: budget.basis.unwrap_or_default(),
+        today: budget.today,
+        class: if budget.per_day.is_some_and(|most| budget.today >= most) { "failed" } else { "" },
+        per_day: limit(budget.per_day),
+        per_person: limit(budget.per_person),
+    }
 }
 
 struct AlertRow {
@@ -160,17 +175,7 @@ async fn rows(visit: &Visit) -> Result<SharingPage<'_>, ChainError> {
         class: if p.state == "open" { "done" } else { "withdrawn" },
         note: p.note,
     });
-    let limit = |limit: Option<u32>| limit.map_or_else(|| t.get("sharing-unlimited"), |n| n.to_string());
-    let budgets = sharing::budget_list(served, &all).await?.into_iter().map(|b| BudgetRow {
-        asker: visit.department(&b.asker),
-        resource: titles(visit, &b.resource, &[]).0,
-        matter: b.matter.unwrap_or_else(|| t.get("sharing-all-matters")),
-        basis: b.basis.unwrap_or_default(),
-        today: b.today,
-        per_day: limit(b.per_day),
-        per_person: limit(b.per_person),
-        class: if b.per_day.is_some_and(|most| b.today >= most) { "failed" } else { "" },
-    });
+    let budgets = sharing::budget_list(served, &all).await?.into_iter().map(|b| budget_row(visit, b));
     let alerts = sharing::alert_list(served, &all).await?.into_iter().map(|a| {
         let (due, due_class) = due(visit, a.due_ms, a.overdue);
         AlertRow {

@@ -40,6 +40,12 @@ impl Texts {
         if self.0 == Language::Chinese { "en" } else { "zh-CN" }
     }
 
+    /// Whether there is a text by this key.
+    pub(super) fn knows(&self, key: &str) -> bool {
+        let language: LanguageIdentifier = self.0.tag().parse().expect("a language tag");
+        LOCALES.try_lookup(&language, key).is_some()
+    }
+
     /// A text by a key that may be unknown, with a fallback.
     pub(super) fn or(&self, key: &str, fallback: &str) -> String {
         let language: LanguageIdentifier = self.0.tag().parse().expect("a language tag");

@@ -4,6 +4,7 @@ use super::texts::Texts;
 use crate::{
     Persona,
     api::{SECURITY, Served, route_of},
+    officers::{Officer, OfficerRole},
     session::{Session, Who},
 };
 use askama::Template;
@@ -84,18 +85,45 @@ impl Visit {
     pub(super) fn persona(&self) -> Option<&Persona> {
         match self.session.as_ref()?.who {
             Who::Citizen(i) => self.served.door.as_ref()?.personas.get(i),
-            Who::Clerk => None,
+            Who::Officer(_) => None,
         }
     }
 
+    /// The officer who is signed in.
+    pub(super) fn officer(&self) -> Option<&Officer> {
+        match &self.session.as_ref()?.who {
+            Who::Officer(officer) => Some(officer),
+            Who::Citizen(_) => None,
+        }
+    }
+
+    /// Whether somebody with an account of their own is signed in.
+    pub(super) fn has_account(&self) -> bool {
+        self.officer().is_some_and(|officer| !officer.name.is_empty())
+    }
+
+    fn has(&self, role: OfficerRole) -> bool {
+        self.officer().is_some_and(|officer| officer.roles.contains(&role))
+    }
+
+    /// Whether a clerk of the one window is signed in.
     pub(super) fn is_clerk(&self) -> bool {
-        self.session.as_ref().is_some_and(|s| s.who == Who::Clerk)
+        self.has(OfficerRole::Clerk)
+    }
+
+    /// Whether an officer who answers for the department's data is signed in.
+    pub(super) fn is_data_officer(&self) -> bool {
+        self.has(OfficerRole::Data)
     }
 
     /// Who is signed in, as the page's head says it.
     pub(super) fn who(&self) -> String {
-        if self.is_clerk() {
-            return self.t.get("home-clerk");
+        if let Some(officer) = self.officer() {
+            return match (officer.name.as_str(), self.is_clerk()) {
+                ("", true) => self.t.get("home-clerk"),
+                ("", false) => self.t.get("home-officer"),
+                _ => officer.title.clone(),
+            };
         }
         self.persona().map(|p| identifier::mask(&p.name)).unwrap_or_default()
     }
@@ -123,8 +151,20 @@ impl Visit {
         (status, self.show(&ErrorPage { v: self, at: "", message: self.t.get(key) })).into_response()
     }
 
+    /// What is another role's: an officer who is signed in is told so, and everybody else to sign in.
+    pub(super) fn not_theirs(&self) -> Response {
+        match self.officer() {
+            Some(officer) => {
+                warn!(target: SECURITY, officer = officer.name, "a page was refused: it is another role's");
+                self.error(StatusCode::FORBIDDEN, "error-forbidden")
+            }
+            None => self.sign_in_first(),
+        }
+    }
+
     pub(super) fn sign_in_first(&self) -> Response {
-        self.error(StatusCode::UNAUTHORIZED, "error-signin")
+        let key = if self.demo() { "error-signin" } else { "error-signin-officer" };
+        self.error(StatusCode::UNAUTHORIZED, key)
     }
 
     pub(super) fn failed(&self, e: &CaseError) -> Response {
@@ -135,7 +175,7 @@ impl Visit {
             }
             CaseError::Refused(Refusal::Duplicate) => self.error(StatusCode::CONFLICT, "outcome-duplicate"),
             CaseError::TerminalLimit(_) => self.error(StatusCode::TOO_MANY_REQUESTS, "error-terminal-limit"),
-            CaseError::Refused(_) => self.error(StatusCode::CONFLICT, "error-changed"),
+            CaseError::Refused(_) | CaseError::Kept(_) => self.error(StatusCode::CONFLICT, "error-changed"),
             _ => self.error(StatusCode::SERVICE_UNAVAILABLE, "error-other"),
         }
     }
@@ -169,12 +209,12 @@ impl FromRequestParts<Arc<Served>> for Seen {
         let Ok(visit) = Visit::from_request_parts(parts, served).await;
         let path = parts.extract::<Path<HashMap<String, String>>>().await;
         let id = path.ok().and_then(|Path(path)| path.get("id")?.parse().ok());
-        let Some(view) = id.and_then(|id| served.flow.case(id)) else { return Err(visit.sign_in_first()) };
+        let Some(view) = id.and_then(|id| served.flow.case(id)) else { return Err(visit.not_theirs()) };
         let role = visit.persona().and_then(|p| role_in(&view, p));
         if role.is_none() && !visit.is_clerk() {
             let session = if visit.session.is_some() { "another" } else { "missing" };
             warn!(target: SECURITY, session, "a case was not shown: it is none of the visitor's");
-            return Err(visit.sign_in_first());
+            return Err(visit.not_theirs());
         }
         Ok(Self { visit, view, role })
     }

@@ -199,7 +199,7 @@ async fn department(
     let files = |ending: &str, encoding: &str| {
         let declared = tables.iter().map(|table| {
             let file = format!("{}.{ending}", table.name);
-            (table.name.clone(), json!({ "file": file, "encoding": encoding }))
+            (table.name.clone(), json!({ "file": file, "encoding": encoding, "may_be_empty": true }))
         });
         json!({ "files": declared.collect::<Map<_, _>>() })
     };

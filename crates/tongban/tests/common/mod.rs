@@ -24,6 +24,14 @@ pub async fn column(database: &Path, sql: &'static str) -> Vec<String> {
     rows.iter().map(|r| r.get::<String, _>(0)).collect()
 }
 
+/// Copies a database that is in use, as a backup does.
+#[allow(dead_code, reason = "not every test does")]
+pub async fn copy(database: &Path, to: &Path) {
+    let options = SqliteConnectOptions::new().filename(database);
+    let mut db = SqliteConnection::connect_with(&options).await.unwrap();
+    sqlx::query("VACUUM INTO ?").bind(to.to_str().unwrap().to_owned()).execute(&mut db).await.unwrap();
+}
+
 /// Changes one row of a department's own database, as its own people would.
 #[allow(dead_code, reason = "not every test does")]
 pub async fn execute(database: &Path, sql: &'static str, value: &str) {

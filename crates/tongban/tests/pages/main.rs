@@ -2,6 +2,7 @@
 //! in both languages and themes, wide and narrow, is looked over for what shuts people out.
 
 mod browser;
+mod office;
 mod sweep;
 
 use anyhow::{Context as _, Result, bail};
@@ -172,7 +173,8 @@ async fn a_house_is_transferred_on_the_pages() -> Result<()> {
     browser.enter_as_stranger().await?;
     a_clerk_needs_no_mouse(&browser, &data).await?;
     let face = a_camera_sees_nobody(&browser, &data, portal).await?;
-    every_page_is_for_everybody(&browser, &face).await
+    every_page_is_for_everybody(&browser, &face).await?;
+    office::an_officer_answers_for_the_department(driver, &data, &dir.path().join("officer")).await
 }
 
 /// A clerk takes a case from two people at the window to its end with the keyboard alone. What a reader scans is not counted.

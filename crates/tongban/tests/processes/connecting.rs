@@ -35,6 +35,10 @@ pub fn the_catalogue_follows_the_connectors(dir: &Path) {
         assert!(begun.elapsed() < Duration::from_secs(60), "its own node knows it");
         std::thread::sleep(Duration::from_millis(200));
     }
+    // the node still answers by the file it began with, and says so
+    let checks = tongban(&["doctor", "--json", "--config", config]).1["checks"].clone();
+    let outdated = checks.as_array().unwrap().iter().find(|c| c["name"] == "files");
+    assert_eq!(outdated.map(|c| &c["status"]), Some(&json!("warning")), "{checks}");
     let (_, shown) = resource(&["show", "water.account"]);
     assert_eq!((&shown["officer"], &shown["version"]), (&json!("营业部"), &json!(2)));
     // what it is described as is published like it, found, and exported as the national standard has it

@@ -4,6 +4,7 @@
 mod common;
 mod connecting;
 mod keeping;
+mod lists;
 mod matters;
 mod platform;
 #[path = "../common/service.rs"]
@@ -226,6 +227,7 @@ async fn killed_validators_lose_nothing_and_fork_nothing() {
 
     a_parked_case_goes_on(&dir, &driver, &unpaid, &bureau).await;
     matters::a_matter_is_added_with_files_alone(&dir, &driver, &mut casting, &bureau).await;
+    lists::calls_are_asked_by_lists(&dir, &driver, &mut casting, &bureau, &mut processes).await;
 
     sharing::departments_come_to_share(&dir);
     sharing::budgets_hold(&dir, &driver, &bureau, &plain[CASES + 1..CASES + 5]).await;

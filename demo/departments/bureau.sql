@@ -1,0 +1,1 @@
+CREATE TABLE bjdj (djbh TEXT PRIMARY KEY, sfzh TEXT, xm TEXT);
