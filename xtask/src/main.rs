@@ -56,7 +56,7 @@ const IMPORTS: [(&str, &[&str]); 15] = [
 ];
 
 /// Outside libraries that only some crates may name, by prefix.
-const CONFINED: [(&str, &[&str]); 10] = [
+const CONFINED: [(&str, &[&str]); 11] = [
     ("cedar-policy", &["ledger"]),
     ("commonware-", &["chain", "sim"]),
     ("sqlx", &["gateway", "node", "tongban"]),
@@ -67,6 +67,7 @@ const CONFINED: [(&str, &[&str]); 10] = [
     ("tantivy", &["tongban-lake"]),
     ("rten", &["face"]),
     ("odbc", &["tongban-odbc"]),
+    ("openidconnect", &["identity"]),
 ];
 
 /// Licences a dependency may have (each alternative of an `OR`, all of an `AND`).

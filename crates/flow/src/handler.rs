@@ -21,7 +21,7 @@ const HOUR_MS: u64 = 3_600_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A person as the form names them.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Person {
     /// The resident identity number.

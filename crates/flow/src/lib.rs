@@ -6,6 +6,7 @@
 pub mod case;
 mod catalogue;
 mod erase;
+mod evidence;
 pub mod graph;
 mod handler;
 mod holder;
@@ -30,6 +31,7 @@ mod view;
 
 pub use catalogue::{Catalogue, Listed};
 pub use erase::{ERASED_TOPIC, Kept};
+pub use evidence::Evidence;
 pub use handler::{CaseError, NewCase, Person};
 pub use letter::check_letter_bytes;
 pub use lint::lint;

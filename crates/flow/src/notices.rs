@@ -27,6 +27,7 @@ impl Happened {
             Self::Identified(IdentityMethod::Face) => "identified_by_face",
             Self::Identified(IdentityMethod::Passkey) => "device_named",
             Self::Identified(IdentityMethod::Counter) => "identified",
+            Self::Identified(IdentityMethod::Oidc) => "identified_online",
             Self::Consented => "consented",
             Self::Withdrew => "withdrew",
         }

@@ -31,8 +31,8 @@ impl Terminals {
             Body::EnrolTerminal(new) => {
                 self.active.insert(new.key, new.active);
             }
-            // who signs with a key of their own is not counted
-            Body::Identify(new) if new.assertion.method != IdentityMethod::Passkey => {
+            // who signs with a key of their own, or was vouched for by another, is not counted
+            Body::Identify(new) if new.assertion.method.is_terminals_word() => {
                 self.turn(at_ms);
                 // a block of an earlier day, taken in late, is not of today
                 if self.day == Some(Day::of(at_ms)) {

@@ -2,7 +2,10 @@
 //!
 //! Every method ends in the same [`Assertion`], bound to one case and one commitment, so that methods can be added
 //! without the ledger knowing them. Here: a document check by a clerk at an enrolled counter terminal, a key on the person's own
-//! device (passkey-style), and the person's face before the terminal's camera, which the handler's node judges.
+//! device (passkey-style), the person's face before the terminal's camera, which the handler's node judges, and an identity provider
+//! ([`oidc`]), where the handler's portal is the terminal.
+
+pub mod oidc;
 
 use crypto::SigningKey;
 use model::*;
@@ -109,8 +112,26 @@ impl Terminal {
         (assertion, signature, binding)
     }
 
+    /// Vouches that the person authenticated for this case before an identity provider, whose word is kept; they sign by authenticating
+    /// there again, for the text they agree to, and this key signs for them.
+    pub fn vouch_online(&self, who: &Identified<'_>, proven: &oidc::Proven) -> (Assertion, [u8; 64]) {
+        let nonce = oidc::evidence_nonce(&proven.token);
+        self.vouch_at(proven.level, who, IdentityMethod::Oidc, self.public(), nonce)
+    }
+
     fn vouch(
         &self,
+        who: &Identified<'_>,
+        method: IdentityMethod,
+        signer: PublicKey,
+        nonce: u64,
+    ) -> (Assertion, [u8; 64]) {
+        self.vouch_at(AssuranceLevel::Substantial, who, method, signer, nonce)
+    }
+
+    fn vouch_at(
+        &self,
+        level: AssuranceLevel,
         who: &Identified<'_>,
         method: IdentityMethod,
         signer: PublicKey,
@@ -122,7 +143,7 @@ impl Terminal {
             role: who.role.clone(),
             subject: who.subject,
             method,
-            level: AssuranceLevel::Substantial,
+            level,
             terminal: self.public(),
             signer,
             at_ms: who.at_ms,
@@ -161,5 +182,12 @@ mod tests {
         assert!(crypto::verify(&terminal.public(), &assertion.signing_bytes(), &signature));
         assert!(crypto::verify(&terminal.public(), &face_binding(&assertion, &shown(b"d")), &binding));
         assert!(!crypto::verify(&terminal.public(), &face_binding(&assertion, &shown(b"e")), &binding));
+        let (number, name, token) = ("n".to_owned(), "m".to_owned(), "head.body.signature".to_owned());
+        let proven = oidc::Proven { number, name, level: AssuranceLevel::High, token };
+        let (assertion, signature) = terminal.vouch_online(&who, &proven);
+        assert!(crypto::verify(&terminal.public(), &assertion.signing_bytes(), &signature));
+        let expected = (IdentityMethod::Oidc, AssuranceLevel::High, oidc::evidence_nonce(&proven.token));
+        assert_eq!((assertion.method, assertion.level, assertion.nonce), expected);
+        assert_ne!(assertion.nonce, oidc::evidence_nonce("head.body.another"));
     }
 }

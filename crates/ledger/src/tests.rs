@@ -446,19 +446,25 @@ fn only_an_enrolled_terminal_identifies_and_only_this_party() {
 }
 
 #[test]
-fn from_protocol_4_on_a_face_identifies() {
+fn a_face_identifies_from_protocol_4_on_and_a_provider_from_8() {
+    for (method, from) in [(IdentityMethod::Face, FACE_PROTOCOL), (IdentityMethod::Oidc, OIDC_PROTOCOL)] {
+        a_method_identifies_from(method, from);
+    }
+}
+
+fn a_method_identifies_from(method: IdentityMethod, from: u32) {
     let mut w = World::new();
     let case = w.open(1);
-    let assertion = Assertion { method: IdentityMethod::Face, ..w.assertion(case) };
+    let assertion = Assertion { method, ..w.assertion(case) };
     let signature = w.terminal.sign(&assertion.signing_bytes());
     let body = || Body::Identify(Identify { assertion: assertion.clone(), signature });
     let command =
         Command { chain: w.rules.chain, signer: name("bureau"), nonce: 1, expires_ms: 1, body: body() };
     let signed = crypto::signed(&w.keys["bureau"].keys.command, command);
     let roster = |protocol| Roster { protocol, ..w.roster.clone() };
-    assert!(w.rules.admit(&roster(FACE_PROTOCOL - 1), &signed).is_none());
-    assert!(w.rules.admit(&roster(FACE_PROTOCOL), &signed).is_some());
-    w.roster.protocol = FACE_PROTOCOL;
+    assert!(w.rules.admit(&roster(from - 1), &signed).is_none());
+    assert!(w.rules.admit(&roster(from), &signed).is_some());
+    w.roster.protocol = from;
     w.accept("bureau", body());
     w.refuse("bureau", body(), Refusal::AlreadyUsed);
 }

@@ -180,6 +180,7 @@ impl Body {
             Self::DescribeResource(_) => DESCRIPTION_PROTOCOL,
             Self::DeclareListed(_) | Self::ProposeList(_) | Self::AnswerList(_) => LIST_PROTOCOL,
             Self::Identify(new) if new.assertion.method == IdentityMethod::Face => FACE_PROTOCOL,
+            Self::Identify(new) if new.assertion.method == IdentityMethod::Oidc => OIDC_PROTOCOL,
             _ => 1,
         }
     }

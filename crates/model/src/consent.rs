@@ -14,10 +14,22 @@ pub enum IdentityMethod {
     Passkey,
     /// The person's live face at an enrolled terminal, compared with the photograph of their document (from protocol 4 on).
     Face,
+    /// An identity provider, before which the person authenticated for this case (OpenID Connect Core 1.0; from protocol 8 on). The
+    /// assertion's `nonce` commits to the provider's signed word, which the handler keeps.
+    Oidc,
+}
+
+impl IdentityMethod {
+    /// Whether a terminal's word is all there is: no key of the person's own, and no third party's signature.
+    pub fn is_terminals_word(self) -> bool {
+        matches!(self, Self::Counter | Self::Face)
+    }
 }
 
 /// The protocol version from which a face may identify a person.
 pub const FACE_PROTOCOL: u32 = 4;
+/// The protocol version from which an identity provider may identify a person.
+pub const OIDC_PROTOCOL: u32 = 8;
 
 /// How sure the consortium may be of an identification (after eIDAS: low, substantial, high).
 #[derive(

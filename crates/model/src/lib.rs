@@ -32,7 +32,7 @@ pub use catalogue::{
 pub use command::*;
 pub use consent::{
     Assertion, AssuranceLevel, ConsentItem, ConsentLine, ConsentTerms, FACE_PROTOCOL, IdentityMethod,
-    consent_text,
+    OIDC_PROTOCOL, consent_text,
 };
 pub use day::{Day, DayError, WorkingDays};
 pub use event::{Event, Fact, Outcome, Refusal};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
 /// The protocol versions (rules of the ledger) this program knows.
-pub const PROTOCOLS: RangeInclusive<u32> = 1..=7;
+pub const PROTOCOLS: RangeInclusive<u32> = 1..=8;
 
 /// The most departments of one consortium.
 pub const MEMBERS_MAX: usize = 64;

@@ -192,7 +192,7 @@ const What = Enum(['Fields', Vec(Name)], ['Predicate', Name]);
 const Need = Struct({ step: Name, party: Name, recipient: Name, holder: Name, resource: Name, what: What,
   basis: Enum(['Consent'], ['Statutory', Name], ['SelfAccess']), purpose: Text });
 const Assertion = Struct({ chain: Digest, case: Digest, role: Name, subject: Digest,
-  method: Enum(['counter'], ['passkey'], ['face']), level: Enum(['low'], ['substantial'], ['high']), terminal: PublicKey,
+  method: Enum(['counter'], ['passkey'], ['face'], ['oidc']), level: Enum(['low'], ['substantial'], ['high']), terminal: PublicKey,
   signer: PublicKey, at_ms: U64, nonce: U64 });
 const Item = Struct({ step: Name, recipient: Name, holder: Name, resource: Name, what: What });
 const ConsentTerms = Struct({ chain: Digest, case: Digest, role: Name, subject: Digest, items: Vec(Item),

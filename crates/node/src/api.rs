@@ -3,7 +3,7 @@
 use crate::{
     DemoDoor, SqliteVault, accounts, cases, consortium, face, keep, lists, matters,
     officers::Officers,
-    publications, reconcile, records, resources, sharing, subscriptions, terminals,
+    portal, publications, reconcile, records, resources, sharing, subscriptions, terminals,
     tokens::{self, Lack, Tokens},
 };
 use axum::{
@@ -60,6 +60,8 @@ pub struct Served {
     pub(crate) booth: Option<crate::face::Booth>,
     /// The demo door, in the demo only.
     pub door: Option<DemoDoor>,
+    /// The citizens' door, where the department has an identity provider.
+    pub(crate) portal: Option<crate::portal::Portal>,
     /// Who is signed in to the pages.
     pub sessions: crate::session::Sessions,
     /// Places for verifying what anybody may send: it costs much.
@@ -357,6 +359,7 @@ async fn genesis(State(served): Shared) -> Json<Genesis> {
         cases::pass,
         cases::refuse,
         cases::erase,
+        portal::evidence,
         matters::list,
         matters::show,
         matters::take,
@@ -528,6 +531,7 @@ pub(crate) fn router(served: Arc<Served>) -> Router {
         .route("/api/v1/cases/{id}/pass", post(cases::pass))
         .route("/api/v1/cases/{id}/refuse", post(cases::refuse))
         .route("/api/v1/cases/{id}/erase", post(cases::erase))
+        .route("/api/v1/cases/{id}/evidence", get(portal::evidence))
         .route("/api/v1/matters", post(matters::take))
         .route("/api/v1/cases/{id}/objections", post(sharing::object))
         .route("/api/v1/cases/{id}/receipts", get(cases::receipts))

@@ -317,6 +317,9 @@ pub(crate) async fn identify(
     if assertion.case != parse(&id)? {
         return Err(bad("the assertion is of another case"));
     }
+    if assertion.method == IdentityMethod::Oidc {
+        return Err(bad("an identity provider is asked by this node's own pages"));
+    }
     if assertion.method == IdentityMethod::Face {
         return Err(bad(
             "a face is judged by this node: answer a challenge at /api/v1/cases/{id}/face/{role}",

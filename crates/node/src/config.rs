@@ -58,6 +58,9 @@ pub struct Config {
     /// The calibration file of face verification (`TONGBAN_FACE`); without it no face is compared. `tongban face calibrate` writes it.
     #[serde(default)]
     pub face: Option<PathBuf>,
+    /// The identity provider citizens sign in with on this node's pages; without it they come to the counter.
+    #[serde(default)]
+    pub portal: Option<crate::PortalSettings>,
     /// The department's message service (`TONGBAN_NOTICES`): who was identified at a terminal, or signed on its pad, is told through it.
     /// docs/notices.md says what it is sent.
     #[serde(default)]
@@ -200,6 +203,9 @@ impl Config {
         if let Ok(value) = std::env::var("TONGBAN_BEHIND_TLS") {
             config.behind_tls =
                 value.parse().map_err(|_| wrong("TONGBAN_BEHIND_TLS is neither true nor false".into()))?;
+        }
+        if let (Some(portal), Ok(value)) = (&mut config.portal, std::env::var("TONGBAN_PORTAL_SECRET")) {
+            portal.secret = Some(value);
         }
         if let Ok(value) = std::env::var("TONGBAN_FACE") {
             config.face = Some(value.into());

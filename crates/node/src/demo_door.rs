@@ -9,10 +9,8 @@ use std::{collections::BTreeMap, sync::Arc};
 /// Somebody one can be in the demo, with an application that waits for them. All are invented.
 #[derive(Clone, Debug)]
 pub struct Persona {
-    /// The resident identity number.
-    pub id: String,
-    /// The name.
-    pub name: String,
+    /// Who.
+    pub who: Person,
     /// The matter they have in mind.
     pub matter: MatterId,
     /// Their role in it.

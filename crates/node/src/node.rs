@@ -6,7 +6,9 @@ use crate::{
     matters,
     notices::{self, Service},
     officers::Officers,
-    pages, publications,
+    pages,
+    portal::Portal,
+    publications,
     resources::Files,
     serve,
     session::Sessions,
@@ -183,6 +185,12 @@ impl Node {
         let mut packages = packages.map_err(|e| file(&e))?;
         packages.extend(matters::kept(&config.packages).map_err(|e| file(&e))?);
         let booth = config.face.as_deref().map(Booth::open).transpose().map_err(|e| file(&e))?;
+        let portal = match &config.portal {
+            Some(settings) => {
+                Some(Portal::open(settings, &config.dir, passphrase, genesis.suite).map_err(|e| file(&e))?)
+            }
+            None => None,
+        };
         let vault = Arc::new(SqliteVault::open(&config.vault, keys.storage.clone()).await?);
         // the engine takes this address on its own thread; here it can still be said plainly that it is taken
         drop(std::net::TcpListener::bind(config.listen).map_err(|e| StartError::Listen(config.listen, e))?);
@@ -231,6 +239,7 @@ impl Node {
             terminal_per_day: (config.terminal_per_day > 0).then_some(config.terminal_per_day),
             booth,
             door,
+            portal,
             sessions: Sessions::new(config.behind_tls),
             verifying: Arc::new(Semaphore::new(api::VERIFYING_AT_ONCE)),
             newest: Default::default(),

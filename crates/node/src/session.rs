@@ -11,6 +11,9 @@ use std::{
 const COOKIE: &str = "tongban_session";
 /// The name where people come through TLS alone: browsers take it for the whole address and for no other (RFC 6265bis, 4.1.3.2).
 const HOST_COOKIE: &str = "__Host-tongban_session";
+/// By which somebody who comes back from the identity provider is known to be who went. It comes along where another site leads here.
+const AWAY_COOKIE: &str = "tongban_away";
+const HOST_AWAY_COOKIE: &str = "__Host-tongban_away";
 /// A session ends an hour after it began, and twenty minutes after it was last used.
 const LIFETIME: Duration = Duration::from_secs(3600);
 const IDLE: Duration = Duration::from_secs(1200);
@@ -22,7 +25,9 @@ const BY_ITSELF: &str = "x-live";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
     /// A persona of the demo, by position.
-    Citizen(usize),
+    Persona(usize),
+    /// A citizen whom an identity provider knows.
+    Person(flow::Person),
     /// An officer of the department.
     Officer(Officer),
 }
@@ -41,6 +46,11 @@ impl Session {
     fn lives(&self, now: Instant) -> bool {
         now.duration_since(self.since) < LIFETIME && now.duration_since(self.seen) < IDLE
     }
+}
+
+fn cookie_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let cookies = headers.get(header::COOKIE)?.to_str().ok()?;
+    cookies.split(';').find_map(|c| c.trim().strip_prefix(name)?.strip_prefix('='))
 }
 
 /// The sessions of one server.
@@ -64,8 +74,23 @@ impl Sessions {
     }
 
     fn token_of<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
-        let cookies = headers.get(header::COOKIE)?.to_str().ok()?;
-        cookies.split(';').find_map(|c| c.trim().strip_prefix(self.name())?.strip_prefix('='))
+        cookie_of(headers, self.name())
+    }
+
+    /// The cookie of a browser that goes to the identity provider; without a value, it is taken back.
+    pub(crate) fn away(&self, browser: &str) -> HeaderValue {
+        let (name, secure) = match self.behind_tls {
+            true => (HOST_AWAY_COOKIE, "; Secure"),
+            false => (AWAY_COOKIE, ""),
+        };
+        let age = if browser.is_empty() { 0 } else { 600 };
+        let cookie = format!("{name}={browser}; Path=/; SameSite=Lax{secure}; HttpOnly; Max-Age={age}");
+        HeaderValue::from_str(&cookie).expect("a cookie of hexadecimal digits")
+    }
+
+    /// What a browser that comes back from there brings along.
+    pub(crate) fn away_of<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
+        cookie_of(headers, if self.behind_tls { HOST_AWAY_COOKIE } else { AWAY_COOKIE })
     }
 
     /// Begins a session in place of the request's own, and returns the cookie to set.
@@ -153,9 +178,9 @@ mod tests {
         let sessions = Sessions::new(true);
         let first = kept(&sessions.begin(&HeaderMap::new(), clerk()));
         // whoever signs in again does not leave the old one behind
-        let second = kept(&sessions.begin(&first, Who::Citizen(1)));
+        let second = kept(&sessions.begin(&first, Who::Persona(1)));
         assert!(sessions.of(&first).is_none());
-        assert_eq!(sessions.of(&second).unwrap().who, Who::Citizen(1));
+        assert_eq!(sessions.of(&second).unwrap().who, Who::Persona(1));
         sessions.end_of("wang");
         assert!(sessions.of(&second).is_some(), "no officer's session");
         let gone = sessions.end(&second);

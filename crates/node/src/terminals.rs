@@ -21,12 +21,12 @@ pub(crate) struct TerminalBody {
 }
 
 impl Served {
-    /// Records that a terminal identified a party, unless it did so too often today. Who has a key of their own on a device can refuse
-    /// what a clerk would sign for them, so that those are not counted against it.
+    /// Records that a terminal identified a party, unless it did so too often today. Who has a key of their own on a device, or was
+    /// vouched for by an identity provider, is not counted against it: what a clerk would sign for them shows.
     pub(crate) async fn identify(&self, assertion: Assertion, signature: [u8; 64]) -> Result<(), CaseError> {
-        let counted = assertion.method != IdentityMethod::Passkey;
-        if counted && assertion.signer != assertion.terminal {
-            let message = "whom a document or face identifies signs on the terminal's own pad".to_owned();
+        let counted = assertion.method.is_terminals_word();
+        if assertion.method != IdentityMethod::Passkey && assertion.signer != assertion.terminal {
+            let message = "whoever has no key of their own signs on the terminal's own pad".to_owned();
             return Err(CaseError::Invalid { field: "signer".into(), message });
         }
         if let Some(most) = self.terminal_per_day.filter(|_| counted) {

@@ -45,7 +45,7 @@ pub enum TokenScope {
     Cases,
     /// What the department's office reads: reconciliation, connector, terminals, subscriptions, lists.
     Office,
-    /// Keeping the ledger: archive, prune, statements, openings, links, publications.
+    /// Keeping the ledger and answering for it: archive, prune, statements, evidence, openings, links, publications.
     Keeping,
 }
 
@@ -53,6 +53,7 @@ pub enum TokenScope {
 fn scope_of(method: &Method, route: &str) -> Option<TokenScope> {
     let part = route.trim_start_matches("/api/v1/").split('/').next().unwrap_or_default();
     match (part, method) {
+        ("cases", _) if route.ends_with("/evidence") => Some(TokenScope::Keeping),
         ("cases", _) => Some(TokenScope::Cases),
         ("lists", &Method::POST) => Some(TokenScope::Cases),
         ("lists" | "reconciliation" | "connector" | "terminals" | "subscriptions", _) => {

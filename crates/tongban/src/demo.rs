@@ -178,8 +178,7 @@ async fn personas(dir: &Path, casting: &mut Casting, matters: &[Matter]) -> Resu
             // in the order of the matter: whoever comes first there is offered first
             for role in matter.package.parties.iter().map(|p| &p.id).filter(|r| parties.contains_key(*r)) {
                 personas.push(Persona {
-                    id: parties[role].id.clone(),
-                    name: parties[role].name.clone(),
+                    who: person(&parties[role]),
                     matter: matter.package.id.clone(),
                     role: role.clone(),
                     form: form.clone(),

@@ -148,6 +148,7 @@ fn config_of(id: &DepartmentId, listen: SocketAddr, http: SocketAddr) -> Config 
         packages: "packages".into(),
         platform: None,
         face: None,
+        portal: None,
         terminal_per_day: 300,
         changes: None,
         changes_token: None,

@@ -1,13 +1,14 @@
 //! A case: its progress, what the visitor can do now, and the clerk's list of all.
 
 use super::{
-    face,
+    face, portal,
     visit::{Posted, Seen, Visit},
 };
 use crate::{
     DemoDoor,
     api::{SECURITY, now_ms},
     cases::{case_body, refuse_and_wait},
+    portal::Errand,
 };
 use askama::Template;
 use axum::{
@@ -42,6 +43,15 @@ pub(super) async fn vouch(
         None => door.terminal.vouch_at_counter(&who),
     };
     visit.served.identify(assertion, signature).await
+}
+
+/// Sends a party to the identity provider to be identified in their case.
+pub(super) async fn identify_at_provider(visit: &Visit, id: CaseId, role: RoleId) -> Response {
+    let Some(view) = visit.served.flow.case(id) else { return visit.failed(&CaseError::Unknown("case")) };
+    let Some(party) = view.case.parties.iter().find(|p| p.role == role) else {
+        return visit.failed(&CaseError::Unknown("role"));
+    };
+    portal::send(visit, Errand::Identify(id, role, party.subject)).await
 }
 
 struct StepRow {
@@ -192,6 +202,13 @@ fn signs_on_pad(visit: &Visit, view: &CaseView, role: &RoleId) -> bool {
     view.case.identified.get(role).map(|(_, key)| *key) == pad
 }
 
+/// Whether a party's signature is given on these pages: with their device in the demo, else by authenticating, where the portal knew
+/// them that way. Whom a terminal identified signs there.
+fn may_sign(visit: &Visit, view: &CaseView, role: &RoleId) -> bool {
+    let signer = view.case.identified.get(role).map(|(_, key)| key);
+    visit.demo() || portal::signs_here(visit, signer)
+}
+
 /// What the visitor can do in a case now, and what they wait for otherwise.
 fn actions(seen: &Seen) -> (Vec<ActionRow>, String) {
     let Seen { visit, view, role } = seen;
@@ -222,6 +239,7 @@ fn actions(seen: &Seen) -> (Vec<ActionRow>, String) {
     if let Some(settled) = &case.settled {
         // a consent that ran out while the case rested is given again first
         let ran_out = role.as_ref().filter(|r| case.consents.contains_key(r) && !given(r));
+        let ran_out = ran_out.filter(|role| may_sign(visit, view, role));
         if let Some(role) = ran_out.filter(|_| !settled.outcome.is_final()) {
             action(&format!("sign/{role}"), "get", t.get("case-sign"), true);
             return (actions, String::new());
@@ -234,9 +252,9 @@ fn actions(seen: &Seen) -> (Vec<ActionRow>, String) {
         if resume && case.may_resume(&view.package) {
             action("resume", "post", t.get("case-resume"), true);
         }
-        if let Some(role) =
-            role.as_ref().filter(|r| may_withdraw(r) && (!settled.outcome.is_final() || told(r)))
-        {
+        if let Some(role) = role.as_ref().filter(|r| {
+            may_withdraw(r) && may_sign(visit, view, r) && (!settled.outcome.is_final() || told(r))
+        }) {
             action(&format!("withdraw/{role}"), "post", t.get("case-withdraw"), false);
         }
         return (actions, String::new());
@@ -254,10 +272,10 @@ fn actions(seen: &Seen) -> (Vec<ActionRow>, String) {
                 if face::may(seen, role) {
                     action(&format!("face/{role}"), "get", t.get("case-face"), false);
                 }
-            } else if !given(role) && ready_to_sign(role) {
+            } else if !given(role) && ready_to_sign(role) && may_sign(visit, view, role) {
                 action(&format!("sign/{role}"), "get", t.get("case-sign"), true);
             }
-            if may_withdraw(role) {
+            if may_withdraw(role) && may_sign(visit, view, role) {
                 action(&format!("withdraw/{role}"), "post", t.get("case-withdraw"), false);
             }
         }
@@ -293,6 +311,9 @@ fn actions(seen: &Seen) -> (Vec<ActionRow>, String) {
     let hint = match role {
         _ if actions.iter().any(|a| a.main) => String::new(),
         Some(role) if given(role) && !everybody => t.get("wait-other"),
+        Some(role) if !may_sign(visit, view, role) && case.identified.contains_key(role) => {
+            t.get("case-signed-elsewhere")
+        }
         Some(role) if case.identified.contains_key(role) && case.identified.len() < case.parties.len() => {
             t.get("wait-other")
         }
@@ -321,7 +342,10 @@ pub(super) async fn identify(seen: Seen, Path((_, role)): Path<(String, String)>
     if seen.view.case.identified.contains_key(&role) {
         return done(&seen, Ok(()));
     }
-    let device = seen.role.as_ref().and(seen.visit.persona()).map(|p| p.id.as_str());
+    if seen.role.is_some() && portal::came_by(&seen.visit).is_some() {
+        return identify_at_provider(&seen.visit, seen.view.case.id, role).await;
+    }
+    let device = seen.role.as_ref().and(seen.visit.citizen()).map(|p| p.id.as_str());
     let vouched = vouch(&seen.visit, seen.view.case.id, &role, device).await;
     done(&seen, vouched)
 }
@@ -343,6 +367,8 @@ struct SignPage<'a> {
     text: String,
     terms: String,
     known: Vec<KnownRow>,
+    /// How people call the identity provider before which they confirm; empty in the demo and for a clerk.
+    provider: String,
 }
 
 /// What was read under the party's own access, to be checked by them before they sign. A clerk sees it masked.
@@ -389,6 +415,10 @@ pub(super) async fn sign_page(seen: Seen, Path((_, role)): Path<(String, String)
             v: &seen.visit,
             at: "home",
             known: known(&seen, &role),
+            provider: match seen.role.as_ref().and(seen.visit.served.portal()) {
+                Some(portal) if !seen.visit.demo() => seen.visit.t.pick(&portal.title).to_owned(),
+                _ => String::new(),
+            },
             id: id.to_string(),
             role: role.to_string(),
             text,
@@ -400,13 +430,15 @@ pub(super) async fn sign_page(seen: Seen, Path((_, role)): Path<(String, String)
 
 pub(super) async fn sign(seen: Seen, Path((_, role)): Path<(String, String)>, posted: Posted) -> Response {
     let Seen { visit, view, .. } = &seen;
-    let (Some(role), Some(door)) = (own_role(&seen, &role), &visit.served.door) else {
-        return visit.sign_in_first();
-    };
+    let Some(role) = own_role(&seen, &role) else { return visit.sign_in_first() };
     let terms = hex::decode(posted.get("terms")).ok().and_then(|bytes| decode::<ConsentTerms>(&bytes).ok());
     let Some(terms) = terms.filter(|t| t.case == view.case.id && t.role == role) else {
         return visit.error(StatusCode::BAD_REQUEST, "error-invalid");
     };
+    if seen.role.is_some() && may_sign(visit, view, &role) && !visit.demo() {
+        return portal::send(visit, Errand::Consent(Box::new(terms))).await;
+    }
+    let Some(door) = &visit.served.door else { return visit.sign_in_first() };
     // a citizen signs for themselves; a clerk only takes signatures that are given on the counter's pad
     if seen.role.is_none() && !signs_on_pad(visit, view, &role) {
         return visit.sign_in_first();
@@ -428,13 +460,20 @@ fn sign_as(view: &CaseView, door: &DemoDoor, role: &RoleId, message: &[u8]) -> [
 
 pub(super) async fn withdraw(seen: Seen, Path((_, role)): Path<(String, String)>, _: Posted) -> Response {
     let Seen { visit, view, .. } = &seen;
-    let (Some(mine), Some(door)) = (&seen.role, &visit.served.door) else { return visit.sign_in_first() };
+    let Some(mine) = seen.role.as_ref().filter(|mine| may_sign(visit, view, mine)) else {
+        return visit.sign_in_first();
+    };
     let Some((consent, ..)) = view.case.consents.get(mine).filter(|_| mine.as_str() == role) else {
         return visit.sign_in_first();
     };
     let consent = ConsentId(consent.0);
     let message = WithdrawConsent::signing_bytes(visit.served.flow.chain().rules().chain, consent);
-    let signature = sign_as(view, door, mine, &message);
+    // taking back is no harder than giving (PIPL 15): whoever is signed in need not authenticate again
+    let signature = match (&visit.served.door, visit.served.portal()) {
+        (Some(door), _) => sign_as(view, door, mine, &message),
+        (None, Some(portal)) => portal.terminal.pad().sign(&message),
+        (None, None) => return visit.sign_in_first(),
+    };
     let withdrawn = visit.served.flow.withdraw_consent(consent, signature).await;
     done(&seen, withdrawn)
 }

@@ -1,6 +1,9 @@
 //! The citizen's pages: what can be done, apply, and who used my data.
 
-use super::visit::{Posted, Visit, role_in};
+use super::{
+    portal,
+    visit::{Posted, Visit, role_in},
+};
 use crate::subscriptions::standing;
 use crate::{
     Persona,
@@ -58,9 +61,9 @@ pub(super) async fn home(visit: Visit, Query(search): Query<Search>) -> Response
         let role = package.parties.iter().find(|r| r.id == p.role);
         PersonaRow {
             position,
-            name: p.name.clone(),
+            name: p.who.name.clone(),
             role: role.map(|r| t.pick(&r.title).to_owned()).unwrap_or_default(),
-            id: identifier::mask(&p.id),
+            id: identifier::mask(&p.who.id),
         }
     };
     let words: Vec<_> = search.q.split_whitespace().map(str::to_lowercase).collect();
@@ -98,7 +101,7 @@ pub(super) async fn enter(
         "clerk" => (Who::Officer(of_demo("窗口人员", OfficerRole::Clerk)), "/desk".to_owned()),
         "officer" => (Who::Officer(of_demo("数据专员", OfficerRole::Data)), "/office".to_owned()),
         index => match index.parse::<usize>().ok().and_then(|i| Some((i, door.personas.get(i)?))) {
-            Some((i, persona)) => (Who::Citizen(i), format!("/matters/{}/apply", persona.matter)),
+            Some((i, persona)) => (Who::Persona(i), format!("/matters/{}/apply", persona.matter)),
             None => return StatusCode::BAD_REQUEST.into_response(),
         },
     };
@@ -108,9 +111,13 @@ pub(super) async fn enter(
     response
 }
 
-pub(super) async fn leave(State(served): Shared, headers: HeaderMap, _: Posted) -> Response {
+pub(super) async fn leave(visit: Visit, headers: HeaderMap, _: Posted) -> Response {
     info!(target: SECURITY, "somebody signed out");
-    ([(header::SET_COOKIE, served.sessions.end(&headers))], Redirect::to("/")).into_response()
+    let over = visit.served.sessions.end(&headers);
+    match portal::came_by(&visit) {
+        Some(_) => portal::leave(&visit, over).await,
+        None => ([(header::SET_COOKIE, over)], Redirect::to("/")).into_response(),
+    }
 }
 
 struct UseRow {
@@ -148,12 +155,12 @@ struct ToldRow {
 }
 
 pub(super) async fn mine(visit: Visit) -> Response {
-    let Some(persona) = visit.persona() else { return visit.sign_in_first() };
+    let Some(citizen) = visit.citizen() else { return visit.sign_in_first() };
     let flow = &visit.served.flow;
     let (mut rows, mut cases, mut told) = (Vec::new(), Vec::new(), Vec::new());
     for id in flow.case_ids() {
         let Some(view) = flow.case(id) else { continue };
-        let Some(role) = role_in(&view, persona) else { continue };
+        let Some(role) = role_in(&view, citizen) else { continue };
         cases.push((id.to_string(), id.short()));
         let earlier = view.case.earlier.calls.iter().map(|(step, call)| (step, call));
         for (step_id, call) in earlier.chain(&view.case.calls) {

@@ -1,7 +1,7 @@
 //! A matter before there is a case: what it takes, what comes of it, and the application form.
 
 use super::{
-    cases::vouch,
+    cases::{identify_at_provider, vouch},
     visit::{Posted, Visit},
 };
 use crate::Persona;
@@ -194,7 +194,7 @@ pub(super) async fn form(visit: Visit, Path(id): Path<String>) -> Response {
     let Some(package) = package_of(&visit, &id) else {
         return visit.error(StatusCode::NOT_FOUND, "error-unknown");
     };
-    if visit.persona().is_none() && !visit.is_clerk() {
+    if visit.citizen().is_none() && !visit.is_clerk() {
         return visit.not_theirs();
     }
     show_form(&visit, &package, &BTreeMap::new(), None)
@@ -212,8 +212,8 @@ fn show_form(
     wrong: Option<Wrong>,
 ) -> Response {
     let t = &visit.t;
-    let persona = visit.persona();
-    let own = prefilled(package, persona);
+    let citizen = visit.citizen();
+    let own = prefilled(package, visit.persona());
     let is_wrong = |id: &str| wrong.as_ref().is_some_and(|w| w.field == id);
     let kind = |e: &FieldId| visit.served.gateway.standard().elements.get(e).map(|e| e.kind);
     let was_sent = |name: &str| sent.get(name).cloned().unwrap_or_default();
@@ -237,7 +237,7 @@ fn show_form(
     };
     let my_role = match own {
         Some(p) => Some(p.role.to_string()),
-        None if persona.is_none() => None,
+        None if citizen.is_none() => None,
         None => sent.get("me").cloned().or(only.clone()),
     };
     // of a prefilled application only the parties it has are shown
@@ -253,7 +253,7 @@ fn show_form(
                 known: match known {
                     Some(who) if me => format!("{} {}", who.name, identifier::mask(&who.id)),
                     Some(who) => format!("{} {}", identifier::mask(&who.name), identifier::mask(&who.id)),
-                    None => match persona.filter(|_| only.is_some()) {
+                    None => match citizen.filter(|_| only.is_some()) {
                         Some(me) => format!("{} {}", me.name, identifier::mask(&me.id)),
                         None => String::new(),
                     },
@@ -269,13 +269,13 @@ fn show_form(
     let status = if wrong.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     let page = ApplyPage {
         v: visit,
-        at: if persona.is_some() { "home" } else { "desk" },
+        at: if citizen.is_some() { "home" } else { "desk" },
         id: package.id.to_string(),
         title: t.pick(&package.title).to_owned(),
         prefilled: own.is_some(),
         problem: wrong.as_ref().map(|w| w.message.clone()).unwrap_or_default(),
         fields: fields.collect(),
-        may_choose: persona.is_some() && own.is_none() && only.is_none(),
+        may_choose: citizen.is_some() && own.is_none() && only.is_none(),
         parties,
     };
     (status, visit.show(&page)).into_response()
@@ -285,23 +285,24 @@ fn show_form(
 /// from there, never from the request.
 fn application(
     package: &Package,
-    persona: Option<&Persona>,
+    citizen: Option<&Person>,
+    own: Option<&Persona>,
     sent: &BTreeMap<String, String>,
 ) -> Option<(Option<RoleId>, NewCase)> {
     let text = |name: &str| sent.get(name).map(|v| v.trim().to_owned()).unwrap_or_default();
-    let own = prefilled(package, persona);
+    let own = prefilled(package, own);
     let me: Option<RoleId> = match (own, &package.parties[..]) {
         (Some(p), _) => Some(p.role.clone()),
-        _ if persona.is_none() => None,
+        _ if citizen.is_none() => None,
         (None, [only]) => Some(only.id.clone()),
         _ => Some(text("me").parse().ok()?),
     };
     let mut parties = BTreeMap::new();
     for role in &package.parties {
-        let myself = persona.filter(|_| me.as_ref() == Some(&role.id));
+        let myself = citizen.filter(|_| me.as_ref() == Some(&role.id));
         let person = match (own.and_then(|p| p.parties.get(&role.id)), myself) {
             (Some(known), _) => known.clone(),
-            (None, Some(me)) => Person { id: me.id.clone(), name: me.name.clone() },
+            (None, Some(me)) => me.clone(),
             (None, None) => {
                 let (id, name) = (text(&format!("id-{}", role.id)), text(&format!("name-{}", role.id)));
                 if id.is_empty() && name.is_empty() {
@@ -342,21 +343,22 @@ pub(super) async fn apply(visit: Visit, Path(id): Path<String>, posted: Posted) 
     let Some(package) = package_of(&visit, &id) else {
         return visit.error(StatusCode::NOT_FOUND, "error-unknown");
     };
-    let persona = visit.persona();
-    if persona.is_none() && !visit.is_clerk() {
+    let citizen = visit.citizen();
+    if citizen.is_none() && !visit.is_clerk() {
         return visit.not_theirs();
     }
     let sent = posted.all();
     let t = &visit.t;
-    let Some((me, new)) = application(&package, persona, &sent) else {
+    let Some((me, new)) = application(&package, citizen, visit.persona(), &sent) else {
         let wrong = Wrong { field: "me".into(), message: t.get("apply-choose-role") };
         return show_form(&visit, &package, &sent, Some(wrong));
     };
     match visit.served.flow.open_case(new).await {
         Ok(case) => {
             // a citizen who applies is signed in, and so identified; whom a clerk applies for is identified next
-            let vouched = match persona.zip(me) {
-                Some((persona, me)) => vouch(&visit, case, &me, Some(&persona.id)).await,
+            let vouched = match citizen.zip(me) {
+                Some((_, me)) if !visit.demo() => return identify_at_provider(&visit, case, me).await,
+                Some((citizen, me)) => vouch(&visit, case, &me, Some(&citizen.id)).await,
                 None => Ok(()),
             };
             match vouched {

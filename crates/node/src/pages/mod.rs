@@ -9,6 +9,7 @@ mod face;
 mod matters;
 mod object;
 mod office;
+mod portal;
 mod public;
 mod sharing;
 mod signin;
@@ -95,6 +96,8 @@ pub fn router(served: Arc<Served>) -> Router {
         .route("/office/objection", post(office::objection))
         .route("/office/budget", post(office::budget))
         .route("/signin", get(signin::page).post(signin::sign_in))
+        .route("/signin/person", post(portal::sign_in))
+        .route("/signin/back", get(portal::back))
         .route("/signin/change", get(signin::change_page).post(signin::change))
         .route("/signin/first", get(signin::invited).post(signin::take_up))
         .route("/catalogue", get(catalogue::catalogue))

@@ -93,10 +93,11 @@ struct OfficePage<'a> {
     waiting: Vec<Waiting>,
     alerts: Vec<AlertRow>,
     objections: Vec<ObjectionRow>,
-    granted: Vec<Waiting>,
+    /// What waits for nothing here: granted, refused, or another's to decide.
+    others: Vec<Waiting>,
     budgets: Vec<BudgetRow>,
     /// Those that can be given a limit: departments and own resources, by name and title.
-    others: Vec<(String, String)>,
+    departments: Vec<(String, String)>,
     resources: Vec<(String, String)>,
     today: String,
     queries: Vec<QueryRow>,
@@ -240,7 +241,6 @@ async fn office(visit: &Visit) -> Result<OfficePage<'_>, ChainError> {
         shares.push(waiting(visit, share, &rules.coordinators, approval));
     }
     let (due_now, others): (Vec<_>, Vec<_>) = shares.into_iter().partition(Waiting::is_due);
-    let granted = others.into_iter().filter(|w| w.may_revoke || w.may_withdraw || w.may_dispute).collect();
     let mine = own_resources(visit);
     let alerts = sharing::alert_list(served, &own).await?.into_iter().filter(|a| a.asker == me.as_str());
     let alerts = alerts.map(|a| {
@@ -287,9 +287,9 @@ async fn office(visit: &Visit) -> Result<OfficePage<'_>, ChainError> {
         waiting: due_now,
         alerts: alerts.collect(),
         objections: objections.collect(),
-        granted,
+        others,
         budgets: budgets.collect(),
-        others: departments.map(|m| (m.id.to_string(), t.pick(&m.title).to_owned())).collect(),
+        departments: departments.map(|m| (m.id.to_string(), t.pick(&m.title).to_owned())).collect(),
         resources: mine.iter().map(|r| (r.id.to_string(), t.pick(&r.title).to_owned())).collect(),
         today: today(visit).to_string(),
         closed: queries.iter().filter(|q| q.closed).count(),

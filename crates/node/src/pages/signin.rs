@@ -1,6 +1,6 @@
 //! Officers sign in: name, passphrase and one-time code together; and an invited officer's first time.
 
-use super::visit::{Posted, Visit};
+use super::visit::{Own, Posted, Visit};
 use crate::{
     api::{SECURITY, Served, now_ms},
     officers::{Officer, OfficerError, OfficerRole},
@@ -8,8 +8,7 @@ use crate::{
 };
 use askama::Template;
 use axum::{
-    Form,
-    extract::{FromRequest, FromRequestParts as _, Request, State},
+    extract::{Query, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse as _, Redirect, Response},
 };
@@ -25,6 +24,10 @@ struct SignInPage<'a> {
     at: &'static str,
     name: String,
     problem: String,
+    /// How people call the identity provider; empty where citizens do not sign in here.
+    provider: String,
+    /// Where a citizen goes on to.
+    to: String,
 }
 
 #[derive(Template)]
@@ -37,25 +40,6 @@ struct InvitedPage<'a> {
     /// The QR code and the seed, once the invitation is known to serve.
     enrolment: Option<(String, String)>,
     problem: String,
-}
-
-/// A form that was sent before anybody was signed in: browsers say whether it came from another site's page (Fetch Metadata).
-pub(super) struct Own<T>(T);
-
-impl<T: for<'de> Deserialize<'de>> FromRequest<Arc<Served>> for Own<T> {
-    type Rejection = Response;
-
-    async fn from_request(request: Request, served: &Arc<Served>) -> Result<Self, Response> {
-        let (mut parts, body) = request.into_parts();
-        let Ok(visit) = Visit::from_request_parts(&mut parts, served).await;
-        let site = parts.headers.get("sec-fetch-site").and_then(|v| v.to_str().ok());
-        if site.is_some_and(|site| site != "same-origin") {
-            warn!(target: SECURITY, "a form to sign in was refused: it is of another site's page");
-            return Err(visit.error(StatusCode::FORBIDDEN, "error-invalid"));
-        }
-        let form = Form::<T>::from_request(Request::from_parts(parts, body), served).await;
-        form.map(|Form(form)| Self(form)).map_err(|_| visit.error(StatusCode::BAD_REQUEST, "error-invalid"))
-    }
 }
 
 /// What went wrong, for whoever typed it.
@@ -87,8 +71,20 @@ async fn enter(visit: &Visit, served: &Served, headers: &HeaderMap, officer: Off
     ([(header::SET_COOKIE, cookie)], Redirect::to(to)).into_response()
 }
 
-pub(super) async fn page(visit: Visit) -> Response {
-    visit.show(&SignInPage { v: &visit, at: "signin", name: String::new(), problem: String::new() })
+#[derive(Deserialize)]
+pub(super) struct To {
+    #[serde(default)]
+    to: String,
+}
+
+/// The page on which people sign in, again with what was wrong.
+fn show(visit: &Visit, name: String, problem: String, to: String) -> Response {
+    let provider = visit.served.portal().map(|p| visit.t.pick(&p.title).to_owned()).unwrap_or_default();
+    visit.show(&SignInPage { v: visit, at: "signin", name, problem, provider, to })
+}
+
+pub(super) async fn page(visit: Visit, Query(To { to }): Query<To>) -> Response {
+    show(&visit, String::new(), String::new(), to)
 }
 
 #[derive(Deserialize)]
@@ -111,8 +107,8 @@ pub(super) async fn sign_in(
             // not the name: people type a passphrase there
             warn!(target: SECURITY, why = %e, "signing in failed");
             let (status, problem) = problem(&visit, &e, "signin-wrong");
-            let page = SignInPage { v: &visit, at: "signin", name: name.chars().take(32).collect(), problem };
-            (status, visit.show(&page)).into_response()
+            let name = name.chars().take(32).collect();
+            (status, show(&visit, name, problem, String::new())).into_response()
         }
     }
 }

@@ -11,11 +11,12 @@ use askama::Template;
 use axum::{
     Form, RequestPartsExt as _,
     extract::{FromRequest, FromRequestParts, Path, Request},
-    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{Html, IntoResponse as _, Response},
 };
-use flow::{CaseError, CaseView};
+use flow::{CaseError, CaseView, Person};
 use model::{Language, Party, Refusal, RoleId, identifier};
+use serde::Deserialize;
 use std::{
     collections::{BTreeMap, HashMap},
     convert::Infallible,
@@ -29,6 +30,8 @@ pub(super) struct Visit {
     pub(super) t: Texts,
     session: Option<Session>,
     set_language: Option<&'static str>,
+    /// The page that was asked for, to come back to.
+    page: Option<String>,
 }
 
 fn language_of(tag: &str) -> Option<Language> {
@@ -58,6 +61,7 @@ impl FromRequestParts<Arc<Served>> for Visit {
             t: Texts(asked.or(kept).unwrap_or(preferred)),
             session: served.sessions.of(&parts.headers),
             set_language: asked.map(Language::tag),
+            page: (parts.method == Method::GET).then(|| parts.uri.path().to_owned()),
         })
     }
 }
@@ -84,16 +88,30 @@ impl Visit {
 
     pub(super) fn persona(&self) -> Option<&Persona> {
         match self.session.as_ref()?.who {
-            Who::Citizen(i) => self.served.door.as_ref()?.personas.get(i),
+            Who::Persona(i) => self.served.door.as_ref()?.personas.get(i),
+            Who::Person(_) | Who::Officer(_) => None,
+        }
+    }
+
+    /// The citizen who is signed in.
+    pub(super) fn citizen(&self) -> Option<&Person> {
+        match &self.session.as_ref()?.who {
+            Who::Person(person) => Some(person),
+            Who::Persona(_) => self.persona().map(|p| &p.who),
             Who::Officer(_) => None,
         }
+    }
+
+    /// Whether citizens sign in here: in the demo, or through an identity provider.
+    pub(super) fn has_citizens(&self) -> bool {
+        self.demo() || self.served.portal().is_some()
     }
 
     /// The officer who is signed in.
     pub(super) fn officer(&self) -> Option<&Officer> {
         match &self.session.as_ref()?.who {
             Who::Officer(officer) => Some(officer),
-            Who::Citizen(_) => None,
+            Who::Persona(_) | Who::Person(_) => None,
         }
     }
 
@@ -125,7 +143,7 @@ impl Visit {
                 _ => officer.title.clone(),
             };
         }
-        self.persona().map(|p| identifier::mask(&p.name)).unwrap_or_default()
+        self.citizen().map(|p| identifier::mask(&p.name)).unwrap_or_default()
     }
 
     pub(super) fn department(&self, id: &str) -> String {
@@ -148,7 +166,8 @@ impl Visit {
     }
 
     pub(super) fn error(&self, status: StatusCode, key: &str) -> Response {
-        (status, self.show(&ErrorPage { v: self, at: "", message: self.t.get(key) })).into_response()
+        let message = self.t.get(key);
+        (status, self.show(&ErrorPage { v: self, at: "", message, to: String::new() })).into_response()
     }
 
     /// What is another role's: an officer who is signed in is told so, and everybody else to sign in.
@@ -163,8 +182,13 @@ impl Visit {
     }
 
     pub(super) fn sign_in_first(&self) -> Response {
-        let key = if self.demo() { "error-signin" } else { "error-signin-officer" };
-        self.error(StatusCode::UNAUTHORIZED, key)
+        let key = match (self.demo(), self.has_citizens()) {
+            (true, _) => "error-signin",
+            (false, true) => "error-signin-any",
+            (false, false) => "error-signin-officer",
+        };
+        let (message, to) = (self.t.get(key), self.page.clone().unwrap_or_default());
+        (StatusCode::UNAUTHORIZED, self.show(&ErrorPage { v: self, at: "", message, to })).into_response()
     }
 
     pub(super) fn failed(&self, e: &CaseError) -> Response {
@@ -187,6 +211,8 @@ struct ErrorPage<'a> {
     v: &'a Visit,
     at: &'static str,
     message: String,
+    /// The page to come back to once signed in.
+    to: String,
 }
 
 /// A case the visitor may see, by the `{id}` of the path; and their role in it, or none for a clerk.
@@ -196,9 +222,9 @@ pub(super) struct Seen {
     pub(super) role: Option<RoleId>,
 }
 
-/// The role a persona has in a case, where they have one.
-pub(super) fn role_in(view: &CaseView, persona: &Persona) -> Option<RoleId> {
-    let has = |p: &&Party| view.case.value(&format!("{}.id", p.role)) == Some(&persona.id);
+/// The role a citizen has in a case, where they have one.
+pub(super) fn role_in(view: &CaseView, citizen: &Person) -> Option<RoleId> {
+    let has = |p: &&Party| view.case.value(&format!("{}.id", p.role)) == Some(&citizen.id);
     view.case.parties.iter().find(has).map(|p| p.role.clone())
 }
 
@@ -210,7 +236,7 @@ impl FromRequestParts<Arc<Served>> for Seen {
         let path = parts.extract::<Path<HashMap<String, String>>>().await;
         let id = path.ok().and_then(|Path(path)| path.get("id")?.parse().ok());
         let Some(view) = id.and_then(|id| served.flow.case(id)) else { return Err(visit.not_theirs()) };
-        let role = visit.persona().and_then(|p| role_in(&view, p));
+        let role = visit.citizen().and_then(|p| role_in(&view, p));
         if role.is_none() && !visit.is_clerk() {
             let session = if visit.session.is_some() { "another" } else { "missing" };
             warn!(target: SECURITY, session, "a case was not shown: it is none of the visitor's");
@@ -253,5 +279,24 @@ impl FromRequest<Arc<Served>> for Posted {
             return Err(visit.sign_in_first());
         }
         Ok(Self(fields))
+    }
+}
+
+/// A form that was sent before anybody was signed in: browsers say whether it came from another site's page (Fetch Metadata).
+pub(super) struct Own<T>(pub(super) T);
+
+impl<T: for<'de> Deserialize<'de>> FromRequest<Arc<Served>> for Own<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, served: &Arc<Served>) -> Result<Self, Response> {
+        let (mut parts, body) = request.into_parts();
+        let Ok(visit) = Visit::from_request_parts(&mut parts, served).await;
+        let site = parts.headers.get("sec-fetch-site").and_then(|v| v.to_str().ok());
+        if site.is_some_and(|site| site != "same-origin") {
+            warn!(target: SECURITY, "a form to sign in was refused: it is of another site's page");
+            return Err(visit.error(StatusCode::FORBIDDEN, "error-invalid"));
+        }
+        let form = Form::<T>::from_request(Request::from_parts(parts, body), served).await;
+        form.map(|Form(form)| Self(form)).map_err(|_| visit.error(StatusCode::BAD_REQUEST, "error-invalid"))
     }
 }

@@ -1,0 +1,319 @@
+//! Citizens outside the demo: they sign in through an identity provider that others wrote, are identified by it in their case, sign
+//! before it, and follow what became of it; and nobody does any of that for somebody else.
+
+#[path = "../pages/browser.rs"]
+#[allow(dead_code, reason = "the walk through the demo uses the rest")]
+mod browser;
+
+use anyhow::{Context as _, Result, ensure};
+use browser::{Browser, Stopped};
+use model::{Suite, Text};
+use node::{Config, Node, PortalSettings};
+use serde_json::{Value, json};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tongban::{
+    city::{Citizen, City},
+    client::Client,
+    demo, setup, stage,
+};
+
+const MOTHER: (&str, &str) = ("chen", "correct horse battery");
+const OTHER: (&str, &str) = ("li", "staple of another");
+
+/// Installs the provider from PyPI, once for all runs of a build.
+fn installed() -> Option<PathBuf> {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("canaille-0.3.6");
+    if folder.join("done").exists() {
+        return Some(folder);
+    }
+    let pip =
+        ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-warn-conflicts", "--target"];
+    let pip = Command::new("python3")
+        .args(pip)
+        .arg(&folder)
+        .args(["canaille[front,oidc,server,sqlite]==0.3.6"])
+        .status();
+    if !pip.is_ok_and(|status| status.success()) {
+        println!("skipped: python3 with pip and PyPI is needed for an identity provider");
+        return None;
+    }
+    std::fs::write(folder.join("done"), "").expect("written");
+    Some(folder)
+}
+
+async fn up(url: &str) -> Result<()> {
+    let begun = Instant::now();
+    while !reqwest::get(url).await.is_ok_and(|answer| answer.status() == 200) {
+        ensure!(begun.elapsed() < Duration::from_secs(120), "{url} did not come up");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
+}
+
+async fn provider(
+    library: &Path,
+    folder: &Path,
+    port: u16,
+    portal: &str,
+    people: &[(&Citizen, (&str, &str))],
+) -> Result<Stopped> {
+    let people: Vec<_> = people.iter().map(|(c, (user, said))| json!([user, said, c.name, c.id])).collect();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/citizens/provider.py");
+    let made = Command::new("python3")
+        .arg(script)
+        .args([
+            folder.display().to_string(),
+            port.to_string(),
+            portal.to_owned(),
+            Value::from(people).to_string(),
+        ])
+        .env("PYTHONPATH", library)
+        .output()?;
+    ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let serve = ["-m", "canaille.commands", "run", "--workers", "0", "--bind"];
+    let child = Command::new("python3")
+        .args(serve)
+        .arg(format!("127.0.0.1:{port}"))
+        .env("PYTHONPATH", library)
+        .env("CANAILLE_CONFIG", folder.join("canaille.toml"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let child = Stopped(child);
+    up(&format!("http://localhost:{port}/.well-known/openid-configuration")).await?;
+    Ok(child)
+}
+
+/// A consortium whose bureau's portal has the provider, and nobody's demo.
+struct Consortium {
+    nodes: Vec<Node>,
+    bureau: Config,
+}
+
+async fn consortium(
+    dir: &Path,
+    city: &Arc<City>,
+    matters: &[stage::Matter],
+    port: u16,
+    issuer: String,
+) -> Result<Consortium> {
+    let suite = Suite::International;
+    let made = demo::write_consortium(dir, port, suite, setup::EPOCH_BLOCKS, city, matters).await?;
+    let bureau = setup::node_dir(dir, &"bureau".parse().map_err(anyhow::Error::msg)?);
+    let file = bureau.join("portal.key");
+    let seed = crypto::random::<32>();
+    let key = crypto::SigningKey::from_seed(suite, seed).context("a key")?.public();
+    crypto::store_secret(&file, demo::PASSPHRASE, suite, &seed)?;
+    let mut config = Config::read(&bureau.join("node.toml"))?;
+    config.portal = Some(PortalSettings {
+        issuer,
+        client: "portal".into(),
+        secret: Some("portal-secret".into()),
+        back: format!("http://127.0.0.1:{port}/signin/back"),
+        title: Text { zh: "市统一身份认证".into(), en: "City ID".into() },
+        key: "portal.key".into(),
+        number: "preferred_username".into(),
+        name: "name".into(),
+        scopes: vec!["profile".into()],
+        levels: Default::default(),
+    });
+    setup::write_settings(&bureau.join("node.toml"), &config)?;
+    let mut nodes = Vec::new();
+    for id in made.keys.keys() {
+        let config = Config::read(&setup::node_dir(dir, id).join("node.toml"))?;
+        nodes.push(Node::start(config, demo::PASSPHRASE, None).await?);
+    }
+    let resources = nodes.iter().flat_map(|node| {
+        let own = node.gateway().resources().iter();
+        own.map(|resource| (node.config.department.clone(), resource.clone()))
+    });
+    for round in demo::publications(resources.collect(), key, matters)? {
+        for (id, body) in round {
+            let node =
+                nodes.iter().find(|n| n.config.department == id).context("a node of every department")?;
+            let event = node.flow.submit_and_wait(body, Duration::from_secs(60)).await?;
+            ensure!(matches!(event.outcome, model::Outcome::Accepted(_)), "a command of {id}");
+            for node in &nodes {
+                node.flow.caught_up(event.height).await;
+            }
+        }
+    }
+    Ok(Consortium { nodes, bureau: config })
+}
+
+/// The provider's two pages; after the first time it asks for the password alone.
+async fn authenticate(browser: &Browser, who: (&str, &str), again: bool) -> Result<()> {
+    if !again {
+        browser.find("//form[@id='loginform']").await?;
+        browser.fill("login", who.0).await?;
+        browser.click("//form[@id='loginform']//button[@type='submit']").await?;
+    }
+    browser.find("//form[@id='passwordform']").await?;
+    browser.fill("password", who.1).await?;
+    browser.click("//form[@id='passwordform']//button[@type='submit']").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_citizen_applies_and_signs_through_an_identity_provider() -> Result<()> {
+    let driver_there = Command::new("chromedriver").arg("--version").stdout(Stdio::null()).status().is_ok();
+    if !driver_there {
+        println!("skipped: chromedriver is not installed");
+        return Ok(());
+    }
+    let Some(library) = installed() else { return Ok(()) };
+    gateway::use_tls();
+    let dir = tempfile::tempdir()?;
+    let ports = demo::free_addresses(3)?;
+    let (port, driver, id) = (ports[0].port(), ports[1].port(), ports[2].port());
+    let base = format!("http://127.0.0.1:{port}");
+    let city = Arc::new(City::new(5));
+    let matters = stage::matters(&["newborn".into()])?;
+    let mut casting = tongban::play::Casting::new(city.clone());
+    let play = casting.cast(&matters[0], demo::PLAIN)?;
+    let (mother, other) = (&play.people["ann"], &play.people["bo"]);
+    let people = [(mother, MOTHER), (other, OTHER)];
+    let _provider = provider(&library, &dir.path().join("provider"), id, &base, &people).await?;
+    let home = dir.path().join("data");
+    let consortium = consortium(&home, &city, &matters, port, format!("http://localhost:{id}")).await?;
+    play.prepare(&home.join("departments")).await?;
+    let _driver =
+        Stopped(Command::new("chromedriver").arg(format!("--port={driver}")).stdout(Stdio::null()).spawn()?);
+    up(&format!("http://127.0.0.1:{driver}/status")).await?;
+    let browser = Browser::open(driver, base.clone(), &dir.path().join("profile"), "zh-CN").await?;
+
+    // whoever begins without having signed in signs in, and is where they wanted to go
+    browser.go("/").await?;
+    browser.submit("//section[h2[contains(., '出生')]]//a[contains(@href, '/apply')]").await?;
+    browser.see("请先登录").await?;
+    browser.submit("//main//a[contains(@href, '/signin?to=')]").await?;
+    browser.click("//button[contains(., '用市统一身份认证登录')]").await?;
+    authenticate(&browser, MOTHER, false).await?;
+    browser.find("//form[@id='apply']").await?;
+    // the page knows who it is, and shows it masked
+    let text = browser.script("return document.body.innerText").await?;
+    let text = text.as_str().context("a page")?;
+    ensure!(!text.contains(&mother.id) && text.contains(&model::identifier::mask(&mother.name)), "{text}");
+    browser.click("//input[@name='me' and @value='mother']").await?;
+    let form = play.form()?;
+    browser.fill("certificate", &form[&"certificate".parse().map_err(anyhow::Error::msg)?]).await?;
+    browser.fill("child", "王小禾").await?;
+    browser.click("//select[@name='settle']/option[@value='mother']").await?;
+    browser.click("//form[@id='apply']//button").await?;
+
+    // identified at once, for the provider knows them; then they read, and sign by authenticating for that text
+    browser.submit("//button[contains(., '签署')]").await?;
+    browser.see("本人同意下列部门").await?;
+    browser.see("认证结果只对以上文字有效").await?;
+    let case = browser.get("/url").await?;
+    let case =
+        case.split("/case/").nth(1).and_then(|rest| rest.split('/').next()).context("a case")?.to_owned();
+    browser.click("//button[contains(., '用市统一身份认证确认')]").await?;
+    authenticate(&browser, MOTHER, true).await?;
+    browser.see("已办结").await?;
+
+    // what the provider said is kept for an auditor, bound to what it was said for, and named in the receipts
+    let client =
+        Client::new(consortium.bureau.http, consortium.bureau.api_token.as_deref().context("a token")?);
+    let evidence: Value = client.get(&format!("/api/v1/cases/{case}/evidence")).await?;
+    let words = evidence.as_array().context("a list")?;
+    ensure!(words.len() == 2, "{evidence}");
+    for of in ["identify", "consent"] {
+        let word = words.iter().find(|w| w["of"] == of).context(of)?;
+        let payload = word["word"].as_str().and_then(|w| w.split('.').nth(1)).context("a JWT")?;
+        let payload: Value = serde_json::from_slice(&base64_url(payload)?)?;
+        ensure!(
+            payload["nonce"] == word["bound"] && payload["preferred_username"] == mother.id.as_str(),
+            "{payload}"
+        );
+        ensure!((of == "identify") == (word["commits"] != ""), "{word}");
+    }
+    let names: Vec<String> = client.get(&format!("/api/v1/cases/{case}/receipts")).await?;
+    let call = names.iter().find(|n| n.starts_with("call-")).context("a call")?;
+    let receipt: Value = client.get(&format!("/api/v1/cases/{case}/receipts/{call}")).await?;
+    let facts =
+        proof::verify(receipt.to_string().as_bytes(), &node::read_genesis(&home.join("genesis.json"))?)
+            .map_err(|e| anyhow::anyhow!("{e:?}"))?;
+    ensure!(facts.assurance == "oidc/substantial", "{}", facts.assurance);
+
+    nobody_acts_for_somebody_else(&browser, &consortium, &base, &case, other).await?;
+    for node in consortium.nodes {
+        node.stop().await;
+    }
+    Ok(())
+}
+
+fn base64_url(text: &str) -> Result<Vec<u8>> {
+    use base64::Engine as _;
+    Ok(base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(text)?)
+}
+
+async fn nobody_acts_for_somebody_else(
+    browser: &Browser,
+    consortium: &Consortium,
+    base: &str,
+    case: &str,
+    other: &Citizen,
+) -> Result<()> {
+    // the mother's session: another application, and then somebody else confirms at the provider in her place
+    browser.go("/mine").await?;
+    browser.see("本人授权").await.or(browser.see("您的授权").await)?;
+    browser.go("/matters/newborn/apply").await?;
+    browser.click("//input[@name='me' and @value='mother']").await?;
+    browser.fill("certificate", "U11999999").await?;
+    browser.fill("child", "王小麦").await?;
+    browser.click("//select[@name='settle']/option[@value='mother']").await?;
+    browser.click("//form[@id='apply']//button").await?;
+    browser.submit("//button[contains(., '签署')]").await?;
+    browser.click("//button[contains(., '用市统一身份认证确认')]").await?;
+    browser.find("//form[@id='passwordform']").await?;
+    browser.click("//a[contains(., 'Switch')]").await?;
+    authenticate(browser, OTHER, false).await?;
+    browser.see("完成认证的不是刚才登录的人").await?;
+    // signed out here, and taken to the provider to sign out there
+    browser.go("/mine").await?;
+    browser.click("//form[@action='/leave']/button").await?;
+    browser.find("//form[@id='logoutform']").await?;
+    browser.click("//*[@id='logout']").await?;
+    browser.see("今天要办什么").await?;
+    browser.go("/mine").await?;
+    browser.see("请先登录").await?;
+    // the other signs in, and sees nothing of hers
+    browser.go("/signin").await?;
+    browser.click("//button[contains(., '用市统一身份认证登录')]").await?;
+    // the provider may still know somebody else in this browser
+    browser.see("今天要办什么").await.or(authenticate(browser, OTHER, false).await)?;
+    browser.go(&format!("/case/{case}")).await?;
+    browser.see("请先登录").await.or(browser.see("找不到").await)?;
+    let _ = other;
+
+    // whoever did not go there does not come back; and once is once
+    let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+    for query in ["", "?state=x&code=y", "?state=&error=access_denied"] {
+        let answer = http.get(format!("{base}/signin/back{query}")).send().await?;
+        ensure!(answer.status() == 400, "{query}: {}", answer.status());
+    }
+    let went = http.post(format!("{base}/signin/person")).form(&[("to", "//evil.example")]).send().await?;
+    ensure!(went.status() == 200);
+    let cookie = went.headers()["set-cookie"].to_str()?.to_owned();
+    ensure!(cookie.contains("SameSite=Lax") && cookie.contains("HttpOnly"), "{cookie}");
+    let cookie = cookie.split(';').next().context("a cookie")?.to_owned();
+    let page = went.text().await?;
+    let state = page.split("state=").nth(1).and_then(|s| s.split('&').next()).context("a state")?.to_owned();
+    // another browser
+    let path = format!("{base}/signin/back?state={state}&code=x");
+    ensure!(http.get(&path).send().await?.status() == 400);
+    ensure!(http.get(&path).header("cookie", &cookie).send().await?.status() == 400, "it was used up");
+    let went =
+        http.post(format!("{base}/signin/person")).header("sec-fetch-site", "cross-site").send().await?;
+    ensure!(went.status() == 403, "another site sends nobody there");
+    // the API identifies nobody by a provider it has no word of
+    let who =
+        consortium.nodes.iter().find(|n| n.config.http == consortium.bureau.http).context("the bureau")?;
+    ensure!(who.flow.case_ids().len() == 2);
+    Ok(())
+}
