@@ -374,7 +374,7 @@ fn screenshots() -> Result<()> {
     step("install", install)?;
     let folder = root().join("target/screenshots");
     let status = Command::new("cargo")
-        .args(["test", "--release", "--workspace", "--locked", "--test", "pages"])
+        .args(["test", "--release", "--workspace", "--locked", "--test", "pages", "--test", "citizens"])
         .env("TONGBAN_SCREENSHOTS", &folder)
         .current_dir(root())
         .status()?;

@@ -475,6 +475,7 @@ signin-citizens = Citizens
 signin-citizens-lead = Apply, follow your case, and see who used your data.
 signin-with = Sign in with { $title }
 signin-officers = Officers
+error-not-yours = The account you are signed in with may not see this. If it is your case, sign out, and sign in as who applied.
 error-signin-any = Please sign in first.
 portal-away = On to { $title }…
 portal-back = Back again…

@@ -475,6 +475,7 @@ signin-citizens = 市民
 signin-citizens-lead = 办事、查询办理进度，查看谁用了我的数据。
 signin-with = 用{ $title }登录
 signin-officers = 工作人员
+error-not-yours = 您登录的账号不能查看此页。如果这是您的办件，请退出后用办理时的身份登录。
 error-signin-any = 请先登录。
 portal-away = 正在前往{ $title }……
 portal-back = 正在返回……

@@ -170,13 +170,14 @@ impl Visit {
         (status, self.show(&ErrorPage { v: self, at: "", message, to: String::new() })).into_response()
     }
 
-    /// What is another role's: an officer who is signed in is told so, and everybody else to sign in.
+    /// What is another's: whoever is signed in is told so, and everybody else to sign in.
     pub(super) fn not_theirs(&self) -> Response {
         match self.officer() {
             Some(officer) => {
                 warn!(target: SECURITY, officer = officer.name, "a page was refused: it is another role's");
                 self.error(StatusCode::FORBIDDEN, "error-forbidden")
             }
+            None if self.citizen().is_some() => self.error(StatusCode::FORBIDDEN, "error-not-yours"),
             None => self.sign_in_first(),
         }
     }
