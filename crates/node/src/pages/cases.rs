@@ -386,7 +386,9 @@ fn known(seen: &Seen, role: &RoleId) -> Vec<KnownRow> {
         .filter_map(|f| {
             let value = view.case.value(&format!("form.{}", f.id))?;
             let title = visit.t.pick(&f.title).to_owned();
-            Some(KnownRow { title, value: shown(value), source: visit.t.get("sign-from-form") })
+            let chosen = f.choices.iter().find(|c| c.id.as_str() == value);
+            let value = chosen.map_or_else(|| shown(value), |c| visit.t.pick(&c.title).to_owned());
+            Some(KnownRow { title, value, source: visit.t.get("sign-from-form") })
         })
         .collect();
     for step in view.package.steps.iter().filter(own) {
