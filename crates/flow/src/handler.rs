@@ -341,18 +341,27 @@ impl<S: Source> Flow<S> {
         terms: ConsentTerms,
         signature: [u8; 64],
     ) -> Result<ConsentId, CaseError> {
+        let text = self.text_of(&terms)?;
+        // the exact words outlive any later change of a title
+        self.vault.put(&format!("case/{}/text/{}", terms.case, terms.text), text.as_bytes()).await?;
+        let event = self.accepted(Body::GiveConsent(GiveConsent { terms, signature })).await?;
+        Ok(ConsentId(event.id.0))
+    }
+
+    /// The text of terms, where they are what a party would be shown now.
+    ///
+    /// # Errors
+    /// Where they are others, or there is no such case or role.
+    pub fn text_of(&self, terms: &ConsentTerms) -> Result<String, CaseError> {
         let (text, shown) =
             self.consent_of(terms.case, &terms.role, terms.language, terms.expires_ms, terms.nonce)?;
-        if shown != terms {
+        if shown != *terms {
             return Err(CaseError::Invalid {
                 field: "terms".into(),
                 message: "they are not the ones that were shown".into(),
             });
         }
-        // the exact words outlive any later change of a title
-        self.vault.put(&format!("case/{}/text/{}", terms.case, terms.text), text.as_bytes()).await?;
-        let event = self.accepted(Body::GiveConsent(GiveConsent { terms, signature })).await?;
-        Ok(ConsentId(event.id.0))
+        Ok(text)
     }
 
     /// Records a party's withdrawal.

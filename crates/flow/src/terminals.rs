@@ -59,6 +59,11 @@ impl Terminals {
 }
 
 impl<S: Source> Flow<S> {
+    /// Whether a key is that of a terminal of this department in use.
+    pub fn is_terminal(&self, key: &PublicKey) -> bool {
+        self.lock().terminals.active.get(key).copied().unwrap_or(false)
+    }
+
     /// This department's terminals.
     pub fn terminals(&self) -> Vec<Terminal> {
         let mut state = self.lock();

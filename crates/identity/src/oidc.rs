@@ -4,16 +4,16 @@
 
 use model::{AssuranceLevel, Digest, Language};
 use openidconnect::{
-    AdditionalClaims, AsyncHttpClient, AuthenticationFlow, AuthorizationCode, ClaimsVerificationError,
-    Client, ClientId, ClientSecret, CsrfToken, DiscoveryError, EmptyExtraTokenFields, EndpointMaybeSet,
-    EndpointNotSet, EndpointSet, HttpRequest, HttpResponse, IdTokenFields, IssuerUrl, LanguageTag,
-    LogoutRequest, Nonce, OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier,
-    PostLogoutRedirectUrl, ProviderMetadataWithLogout, RedirectUrl, Scope, SignatureVerificationError,
-    StandardErrorResponse, StandardTokenResponse, TokenResponse as _, UserInfoClaims,
+    AdditionalClaims, AsyncHttpClient, AuthType, AuthenticationFlow, AuthorizationCode,
+    ClaimsVerificationError, Client, ClientId, ClientSecret, CsrfToken, DiscoveryError,
+    EmptyExtraTokenFields, EndpointMaybeSet, EndpointNotSet, EndpointSet, HttpRequest, HttpResponse,
+    IdTokenFields, IssuerUrl, LanguageTag, LogoutRequest, Nonce, PkceCodeChallenge, PkceCodeVerifier,
+    PostLogoutRedirectUrl, ProviderMetadataWithLogout, RedirectUrl, Scope, StandardErrorResponse,
+    StandardTokenResponse, TokenResponse as _,
     core::{
-        CoreAuthDisplay, CoreAuthPrompt, CoreErrorResponseType, CoreGenderClaim, CoreJsonWebKey,
-        CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreResponseType, CoreRevocableToken,
-        CoreRevocationErrorResponse, CoreTokenIntrospectionResponse, CoreTokenType,
+        CoreAuthDisplay, CoreAuthPrompt, CoreClientAuthMethod, CoreErrorResponseType, CoreGenderClaim,
+        CoreJsonWebKey, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreResponseType,
+        CoreRevocableToken, CoreRevocationErrorResponse, CoreTokenIntrospectionResponse, CoreTokenType,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -32,12 +32,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// How long what a provider says of itself, its keys too, is taken for true.
 const KNOWN_FOR: Duration = Duration::from_secs(3600);
+/// For how much longer where the provider does not answer just then.
+const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 /// Keys are looked up anew at most this often, whatever tokens name.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
-/// Whoever authenticates anew comes back at once.
-const ANEW_WITHIN: Duration = Duration::from_secs(60);
-/// How far the provider's clock may be from this one, in seconds.
-const CLOCK_SKEW_S: i64 = 60;
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
+/// How far the provider's clock may be from this one where it says when somebody authenticated, in seconds.
+const CLOCK_SKEW_S: i64 = 10;
 /// The signatures taken: those that somebody else than the two sides can verify (RFC 7518, 3.1; RFC 8037).
 const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
     CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256,
@@ -89,14 +89,25 @@ pub enum OidcError {
     Claim(String),
 }
 
+/// When a person must have authenticated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authenticated {
+    /// Whenever: somebody checks that it is who was there before.
+    Ever,
+    /// No longer ago than this.
+    Within(Duration),
+    /// After they were sent, however short ago they did before.
+    Anew,
+}
+
 /// What is remembered of a person who was sent to the provider.
 pub struct Away {
     /// Comes back with them.
     pub state: String,
     nonce: Nonce,
     verifier: PkceCodeVerifier,
-    /// When a person who was to authenticate anew was sent, in seconds since 1970.
-    anew_since: Option<i64>,
+    /// The earliest they may have authenticated, in seconds since 1970, where that matters.
+    not_before: Option<i64>,
 }
 
 /// Who came back, and the provider's signed word on it.
@@ -254,6 +265,17 @@ impl Provider {
         if let Some(known) = known.filter(|k| k.at.elapsed() < at_most) {
             return Ok(known);
         }
+        let kept = self.discovered.lock().expect("no holder panics").clone();
+        match self.discover().await {
+            Ok(found) => {
+                *self.discovered.lock().expect("no holder panics") = Some(found.clone());
+                Ok(found)
+            }
+            Err(e) => kept.filter(|k| k.at.elapsed() < KEPT_FOR).ok_or(e),
+        }
+    }
+
+    async fn discover(&self) -> Result<Arc<Discovered>, OidcError> {
         let metadata = ProviderMetadataWithLogout::discover_async(self.issuer.clone(), &self.http).await;
         let metadata = metadata.map_err(|e| {
             OidcError::Provider(match e {
@@ -274,21 +296,25 @@ impl Provider {
             ClientId::new(self.settings.client.clone()),
             secret,
         );
-        let client = client.set_redirect_uri(self.back.clone());
-        let found = Arc::new(Discovered { client, metadata, at: Instant::now() });
-        *self.discovered.lock().expect("no holder panics") = Some(found.clone());
-        Ok(found)
+        // in the header where the provider does not say otherwise (Discovery 1.0, section 3)
+        let ways = metadata.token_endpoint_auth_methods_supported();
+        let basic = ways.is_none_or(|ways| ways.contains(&CoreClientAuthMethod::ClientSecretBasic));
+        let client = client.set_redirect_uri(self.back.clone()).set_auth_type(if basic {
+            AuthType::BasicAuth
+        } else {
+            AuthType::RequestBody
+        });
+        Ok(Arc::new(Discovered { client, metadata, at: Instant::now() }))
     }
 
-    /// Where a person goes, and what is to be remembered until they come back. What they agree to is `bound` into the provider's word;
-    /// with `anew` they authenticate again, whether or not they did a moment ago.
+    /// Where a person goes, and what is to be remembered until they come back. What they agree to is `bound` into the provider's word.
     ///
     /// # Errors
     /// Where the provider does not describe itself.
     pub async fn begin(
         &self,
         bound: Option<&Digest>,
-        anew: bool,
+        authenticated: Authenticated,
         language: Language,
     ) -> Result<(String, Away), OidcError> {
         let discovered = self.discovered(KNOWN_FOR).await?;
@@ -304,12 +330,20 @@ impl Provider {
             .add_scopes(self.settings.scopes.iter().cloned().map(Scope::new))
             .add_ui_locale(LanguageTag::new(language.tag().to_owned()))
             .set_pkce_challenge(challenge);
-        if anew {
-            // the second for the time of authentication alone, which the standard then wants said; by zero some ask for ever
-            request = request.add_prompt(CoreAuthPrompt::Login).set_max_age(ANEW_WITHIN);
-        }
+        let not_before = match authenticated {
+            Authenticated::Ever => None,
+            Authenticated::Within(time) => {
+                request = request.set_max_age(time);
+                Some(now_s() - time.as_secs() as i64)
+            }
+            Authenticated::Anew => {
+                // the second for the time of authentication alone, which the standard then wants said; by zero some ask for ever
+                request = request.add_prompt(CoreAuthPrompt::Login).set_max_age(Duration::from_secs(60));
+                Some(now_s())
+            }
+        };
         let (url, state, nonce) = request.url();
-        let away = Away { state: state.into_secret(), nonce, verifier, anew_since: anew.then(now_s) };
+        let away = Away { state: state.into_secret(), nonce, verifier, not_before };
         Ok((url.into(), away))
     }
 
@@ -338,18 +372,16 @@ impl Provider {
             token.claims(&verifier, &away.nonce).cloned()
         };
         let mut claims = verified(&discovered);
-        let unknown_key =
-            ClaimsVerificationError::SignatureVerification(SignatureVerificationError::NoMatchingKey);
-        if claims.as_ref().is_err_and(|e| *e == unknown_key) {
+        if matches!(claims, Err(ClaimsVerificationError::SignatureVerification(_))) {
             // its keys may have changed since they were looked up
             discovered = self.discovered(LOOK_AGAIN).await?;
             claims = verified(&discovered);
         }
         let claims = claims.map_err(|e| OidcError::Word(e.to_string()))?;
         let authenticated = claims.auth_time().map(|at| at.timestamp());
-        match (away.anew_since, authenticated) {
-            (Some(since), Some(at)) if at + CLOCK_SKEW_S < since => {
-                return Err(OidcError::Word("the person did not authenticate anew".into()));
+        match (away.not_before, authenticated) {
+            (Some(earliest), Some(at)) if at + CLOCK_SKEW_S < earliest => {
+                return Err(OidcError::Word("the person authenticated too long ago".into()));
             }
             (Some(_), None) => {
                 return Err(OidcError::Word(
@@ -360,24 +392,8 @@ impl Provider {
         }
         let level = claims.auth_context_ref().and_then(|acr| self.settings.levels.get(acr.as_str()));
         let level = level.copied().unwrap_or(AssuranceLevel::Substantial);
-        let mut said = serde_json::to_value(&claims).unwrap_or_default();
-        let wanted = [&self.settings.number, &self.settings.name];
-        if wanted.iter().any(|name| claim(&said, name).is_none()) {
-            // some say it only there; the standard has the subject compared
-            let subject = claims.subject().clone();
-            if let Ok(request) = discovered.client.user_info(answer.access_token().clone(), Some(subject)) {
-                let more: UserInfoClaims<More, CoreGenderClaim> = request
-                    .request_async(&self.http)
-                    .await
-                    .map_err(|_| OidcError::Provider("what it says of the person cannot be read".into()))?;
-                let more = serde_json::to_value(&more).unwrap_or_default();
-                for name in wanted {
-                    if let (None, Some(value)) = (claim(&said, name), more.get(name)) {
-                        said[name.as_str()] = value.clone();
-                    }
-                }
-            }
-        }
+        // what it says elsewhere (userinfo) is not what it signed
+        let said = serde_json::to_value(&claims).unwrap_or_default();
         let of = |name: &String| claim(&said, name).ok_or_else(|| OidcError::Claim(name.clone()));
         Ok(Proven {
             number: of(&self.settings.number)?,
@@ -388,9 +404,11 @@ impl Provider {
     }
 
     /// Where a person goes to sign out there too, and from there to `then`; none where the provider has no such page.
-    pub async fn leave(&self, then: &str) -> Option<String> {
-        let discovered = self.discovered(KNOWN_FOR).await.ok()?;
-        let end = discovered.metadata.additional_metadata().end_session_endpoint.clone()?;
+    pub fn leave(&self, then: &str) -> Option<String> {
+        // from what is known: whoever leaves does not wait
+        let discovered = self.discovered.lock().expect("no holder panics").clone()?;
+        let end = discovered.metadata.additional_metadata().end_session_endpoint.clone();
+        let end = end.filter(|end| is_safe(end.url()))?;
         let then = PostLogoutRedirectUrl::new(then.to_owned()).ok()?;
         let request = LogoutRequest::from(end)
             .set_client_id(ClientId::new(self.settings.client.clone()))

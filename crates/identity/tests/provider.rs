@@ -9,7 +9,7 @@ use axum::{
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use crypto::SigningKey;
-use identity::oidc::{OidcError, Proven, Provider, Settings};
+use identity::oidc::{Authenticated, OidcError, Proven, Provider, Settings};
 use model::{AssuranceLevel, Digest, Language, PublicKey, Suite};
 use serde_json::{Value, json};
 use std::{
@@ -41,7 +41,6 @@ struct Script {
     discovery: Value,
     keys: Value,
     token: (u16, Value),
-    userinfo: Value,
     /// What the portal sent for its token.
     asked: HashMap<String, String>,
     authorised: bool,
@@ -76,7 +75,6 @@ impl Fake {
             )
             .route("/keys", get(|State(s): Shared| async move { Json(s.lock().unwrap().keys.clone()) }))
             .route("/token", post(token))
-            .route("/me", get(|State(s): Shared| async move { Json(s.lock().unwrap().userinfo.clone()) }))
             .with_state(script.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let issuer = format!("http://{}", listener.local_addr().unwrap());
@@ -88,7 +86,7 @@ impl Fake {
                 { "kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": "k1", "alg": "EdDSA", "x": public(&key) } ] });
             script.discovery = json!({ "issuer": issuer, "authorization_endpoint": format!("{issuer}/authorize"),
                 "token_endpoint": format!("{issuer}/token"), "jwks_uri": format!("{issuer}/keys"),
-                "userinfo_endpoint": format!("{issuer}/me"), "end_session_endpoint": format!("{issuer}/end"),
+                "end_session_endpoint": format!("{issuer}/end"),
                 "response_types_supported": ["code"], "subject_types_supported": ["public"],
                 "id_token_signing_alg_values_supported": ["EdDSA"] });
         }
@@ -122,7 +120,8 @@ impl Fake {
         provider: &Provider,
         word: impl FnOnce(&Self, Value) -> String,
     ) -> Result<Proven, OidcError> {
-        let (url, away) = provider.begin(Some(&Digest([7; 32])), true, Language::Chinese).await?;
+        let (url, away) =
+            provider.begin(Some(&Digest([7; 32])), Authenticated::Anew, Language::Chinese).await?;
         let query = url.split_once('?').unwrap().1;
         let asked: HashMap<_, _> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
         assert_eq!(asked["nonce"], "07".repeat(32), "what is agreed to is bound into the provider's word");
@@ -217,16 +216,61 @@ async fn who_is_not_named_is_nobody() {
     choose_tls();
     let fake = Fake::start().await;
     let provider = fake.provider();
-    // some say it only where they are asked for it, of the same subject
-    let anonymous = |f: &Fake, claims: Value| jwt(&header(), &without(claims, "number"), f.signs());
-    fake.script.lock().unwrap().userinfo = json!({ "sub": "u1", "number": NUMBER });
-    assert_eq!(fake.comes_back(&provider, anonymous).await.unwrap().number, NUMBER);
-    fake.script.lock().unwrap().userinfo = json!({ "sub": "u2", "number": NUMBER });
-    assert!(matches!(fake.comes_back(&provider, anonymous).await, Err(OidcError::Provider(_))));
+    // what it only says elsewhere it did not sign
+    for name in ["number", "name"] {
+        let made =
+            fake.comes_back(&provider, |f, claims| jwt(&header(), &without(claims, name), f.signs())).await;
+        assert!(matches!(&made, Err(OidcError::Claim(claim)) if claim == name), "{made:?}");
+    }
     for number in [json!(""), json!("1".repeat(65)), json!(7), json!(null), json!({ "a": 1 })] {
-        fake.script.lock().unwrap().userinfo = json!({ "sub": "u1", "number": number });
-        let made = fake.comes_back(&provider, anonymous).await;
+        let made = fake
+            .comes_back(&provider, |f, claims| {
+                jwt(&header(), &with(claims, "number", number.clone()), f.signs())
+            })
+            .await;
         assert!(matches!(&made, Err(OidcError::Claim(name)) if name == "number"), "{number}: {made:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_provider_changes_its_keys() {
+    choose_tls();
+    let mut fake = Fake::start().await;
+    let provider = fake.provider();
+    let good = |f: &Fake, claims: Value| jwt(&header(), &claims, f.signs());
+    fake.comes_back(&provider, good).await.unwrap();
+    fake.key = SigningKey::random(Suite::International);
+    let new = json!({ "kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": "k1", "alg": "EdDSA", "x": public(&fake.key) });
+    fake.script.lock().unwrap().keys = json!({ "keys": [new] });
+    // made-up tokens do not make the node ask for keys each time; a little later it asks
+    assert!(matches!(fake.comes_back(&provider, good).await, Err(OidcError::Word(_))));
+    tokio::time::sleep(std::time::Duration::from_millis(3100)).await;
+    fake.comes_back(&provider, good).await.unwrap();
+}
+
+#[tokio::test]
+async fn how_long_ago_a_person_authenticated_matters_where_it_does() {
+    choose_tls();
+    let fake = Fake::start().await;
+    let provider = fake.provider();
+    let minute = std::time::Duration::from_secs(60);
+    for (wanted, ago, taken) in [
+        (Authenticated::Within(minute), 30, true),
+        (Authenticated::Within(minute), 120, false),
+        (Authenticated::Ever, 7200, true),
+        (Authenticated::Anew, 30, false),
+        (Authenticated::Anew, 0, true),
+    ] {
+        let (url, away) = provider.begin(None, wanted, Language::English).await.unwrap();
+        assert_eq!(url.contains("max_age=60"), wanted != Authenticated::Ever);
+        let nonce = url.split("nonce=").nth(1).and_then(|rest| rest.split('&').next()).unwrap();
+        let claims = json!({ "iss": fake.issuer, "aud": "portal", "sub": "u1", "exp": now() + 60, "iat": now(),
+            "auth_time": now() - ago, "nonce": nonce, "number": NUMBER, "name": "甲" });
+        let word = jwt(&header(), &claims, fake.signs());
+        fake.script.lock().unwrap().token =
+            (200, json!({ "access_token": "a", "token_type": "Bearer", "id_token": word }));
+        let made = provider.finish(away, "the code".into()).await;
+        assert_eq!(made.is_ok(), taken, "{wanted:?} {ago}: {made:?}");
     }
 }
 
@@ -236,7 +280,7 @@ async fn a_provider_that_does_not_keep_to_the_standard_says_nothing() {
     let fake = Fake::start().await;
     let begun = async |discovery: Value| {
         fake.script.lock().unwrap().discovery = discovery;
-        fake.provider().begin(None, false, Language::English).await.map(|(url, _)| url)
+        fake.provider().begin(None, Authenticated::Ever, Language::English).await.map(|(url, _)| url)
     };
     let good = fake.script.lock().unwrap().discovery.clone();
     assert!(begun(good.clone()).await.unwrap().starts_with(&format!("{}/authorize?", fake.issuer)));
@@ -258,17 +302,32 @@ async fn a_provider_that_does_not_keep_to_the_standard_says_nothing() {
     // the code is not taken
     let provider = fake.provider();
     for answer in [(400, json!({ "error": "invalid_grant" })), (500, json!("no")), (200, json!({}))] {
-        let (_, away) = provider.begin(None, false, Language::English).await.unwrap();
+        let (_, away) = provider.begin(None, Authenticated::Ever, Language::English).await.unwrap();
         fake.script.lock().unwrap().token = answer.clone();
         let made = provider.finish(away, "the code".into()).await;
         assert!(matches!(made, Err(OidcError::Provider(_))), "{answer:?}: {made:?}");
     }
+    // a provider that takes the secret in the body alone gets it there
+    let ways =
+        with(provider_of(&fake), "token_endpoint_auth_methods_supported", json!(["client_secret_post"]));
+    fake.script.lock().unwrap().discovery = ways;
+    let other = fake.provider();
+    let (_, away) = other.begin(None, Authenticated::Ever, Language::English).await.unwrap();
+    let _ = other.finish(away, "the code".into()).await;
+    {
+        let script = fake.script.lock().unwrap();
+        assert!(!script.authorised && script.asked["client_secret"] == "a secret of both sides");
+    }
     // signing out there is offered where it has a page for it
-    let there = provider.leave("http://127.0.0.1:8400/").await.unwrap();
+    let there = provider.leave("http://127.0.0.1:8400/").unwrap();
     assert!(
         there.starts_with(&format!("{}/end?", fake.issuer)) && there.contains("client_id=portal"),
         "{there}"
     );
+}
+
+fn provider_of(fake: &Fake) -> Value {
+    fake.script.lock().unwrap().discovery.clone()
 }
 
 #[test]

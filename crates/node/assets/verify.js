@@ -339,7 +339,7 @@ async function readGenesis(genesis, national) {
   need(genesis.format === 1, 'genesis: unknown format');
   const suite = await suiteOf(genesis.suite, national);
   const { protocol, approvals } = genesis;
-  need(Number.isInteger(protocol) && protocol >= 1 && protocol <= 7, 'genesis: unknown protocol');
+  need(Number.isInteger(protocol) && protocol >= 1 && protocol <= 8, 'genesis: unknown protocol');
   integer32(approvals, 'genesis: approvals');
   const length = integer(genesis.epoch_blocks, 'genesis: epoch_blocks');
   need(length >= 8 && length <= 1048576, 'genesis: an epoch too short or too long');

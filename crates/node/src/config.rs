@@ -230,6 +230,7 @@ impl Config {
             .chain(config.matters.iter_mut())
             .chain(config.roster.as_mut())
             .chain(config.face.as_mut())
+            .chain(config.portal.as_mut().map(|portal| &mut portal.key))
             .chain(config.archive.as_mut())
         {
             *path = dir.join(&*path);

@@ -132,6 +132,15 @@ async fn say_where_it_is_not_in(chain: Chain, department: DepartmentId) {
     }
 }
 
+/// Says that citizens cannot sign in although there is a provider, where the ledger takes no word of the portal's.
+async fn say_where_citizens_cannot_sign_in(served: Arc<api::Served>) {
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    if let (Some(portal), None) = (&served.portal, served.portal()) {
+        let key = portal.terminal.public();
+        warn!(%key, "citizens cannot sign in: the portal's key is not enrolled (`tongban terminal enrol`), or the ledger's protocol is below 8");
+    }
+}
+
 /// Finds out that the department's database no longer fits its connector, or fits again.
 async fn look_again(gateway: Arc<Gateway<Connected>>, files: Arc<Files>, every: Duration) {
     let mut outdated = false;
@@ -186,9 +195,7 @@ impl Node {
         packages.extend(matters::kept(&config.packages).map_err(|e| file(&e))?);
         let booth = config.face.as_deref().map(Booth::open).transpose().map_err(|e| file(&e))?;
         let portal = match &config.portal {
-            Some(settings) => {
-                Some(Portal::open(settings, &config.dir, passphrase, genesis.suite).map_err(|e| file(&e))?)
-            }
+            Some(settings) => Some(Portal::open(settings, passphrase, genesis.suite).map_err(|e| file(&e))?),
             None => None,
         };
         let vault = Arc::new(SqliteVault::open(&config.vault, keys.storage.clone()).await?);
@@ -250,6 +257,9 @@ impl Node {
                 flow.chain().rules().suite(),
             ),
         });
+        if state.portal.is_some() {
+            tokio::spawn(say_where_citizens_cannot_sign_in(state.clone()));
+        }
         let router: Router =
             api::router(state.clone()).merge(publications::router(state.clone())).merge(pages::router(state));
         let router = serve::guarded(router, config.behind_tls, serve::PATIENCE);

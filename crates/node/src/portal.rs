@@ -6,22 +6,28 @@ use axum::{Json, extract::Path, extract::State};
 use flow::Person;
 use identity::{
     Identified, Terminal,
-    oidc::{Away, OidcError, Provider, Settings, consent_binding, evidence_nonce, identify_binding},
+    oidc::{
+        Authenticated, Away, OidcError, Proven, Provider, Settings, consent_binding, evidence_nonce,
+        identify_binding,
+    },
 };
 use model::*;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap},
-    path::{Path as FilePath, PathBuf},
+    path::PathBuf,
     sync::Mutex,
     time::{Duration, Instant},
 };
+use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 /// How long somebody may stay away at the provider.
 const AWAY_MAX: Duration = Duration::from_secs(600);
-/// How many may be away at once; whoever has been for the longest makes room.
+/// How many who are not signed in may be away at once.
 const PEOPLE_MAX: usize = 10_000;
+/// How many codes are taken to the provider at once.
+const TURNS: usize = 32;
 
 /// `[portal]` of `node.toml`: the identity provider citizens sign in with (docs/operations.md, *Citizens*).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +77,17 @@ pub(crate) enum Errand {
     Consent(Box<ConsentTerms>),
 }
 
+impl Errand {
+    /// The case it is about.
+    pub(crate) fn case(&self) -> Option<CaseId> {
+        match self {
+            Self::SignIn(_) => None,
+            Self::Identify(case, ..) => Some(*case),
+            Self::Consent(terms) => Some(terms.case),
+        }
+    }
+}
+
 /// Somebody who is away.
 pub(crate) struct Waiting {
     /// What is remembered of the request.
@@ -79,6 +96,8 @@ pub(crate) struct Waiting {
     pub(crate) errand: Errand,
     /// The number of whoever was signed in when they went.
     pub(crate) number: Option<String>,
+    /// The session they had in that browser, which ends where another begins.
+    pub(crate) before: Option<String>,
     /// In which language the pages were.
     pub(crate) language: Language,
     /// What the cookie of their browser holds.
@@ -94,6 +113,7 @@ pub struct Portal {
     /// The portal's own first page.
     pub(crate) home: String,
     away: Mutex<HashMap<String, Waiting>>,
+    turns: Semaphore,
 }
 
 impl Portal {
@@ -101,15 +121,10 @@ impl Portal {
     ///
     /// # Errors
     /// Where a setting cannot be used, or the key does not open with the node's passphrase.
-    pub fn open(
-        settings: &PortalSettings,
-        dir: &FilePath,
-        passphrase: &str,
-        suite: Suite,
-    ) -> Result<Self, String> {
+    pub fn open(settings: &PortalSettings, passphrase: &str, suite: Suite) -> Result<Self, String> {
         gateway::use_tls();
         let wrong = |e: &dyn std::fmt::Display| format!("[portal]: {e}");
-        let seed = crypto::load_secret(&dir.join(&settings.key), passphrase).map_err(|e| wrong(&e))?;
+        let seed = crypto::load_secret(&settings.key, passphrase).map_err(|e| wrong(&e))?;
         let key = crypto::SigningKey::from_seed(suite, seed)
             .ok_or_else(|| wrong(&"`key` holds no key of this suite"))?;
         let home = settings.back.strip_suffix("signin/back").unwrap_or_default().to_owned();
@@ -129,6 +144,7 @@ impl Portal {
             title: settings.title.clone(),
             home,
             away: Mutex::default(),
+            turns: Semaphore::new(TURNS),
         })
     }
 
@@ -138,30 +154,42 @@ impl Portal {
         chain: ChainId,
         errand: Errand,
         number: Option<String>,
+        before: Option<String>,
         language: Language,
     ) -> Result<(String, String), OidcError> {
-        let (bound, anew) = match &errand {
-            Errand::SignIn(_) => (None, false),
+        let (bound, authenticated) = match &errand {
+            // whoever left without signing out is not signed in again by the next in line
+            Errand::SignIn(_) => (None, Authenticated::Within(crate::session::IDLE)),
             Errand::Identify(case, role, subject) => {
                 let who = Identified { chain, case: *case, role, subject: *subject, at_ms: 0 };
-                (Some(identify_binding(&who)), false)
+                (Some(identify_binding(&who)), Authenticated::Ever)
             }
-            Errand::Consent(terms) => (Some(consent_binding(terms)), true),
+            Errand::Consent(terms) => (Some(consent_binding(terms)), Authenticated::Anew),
         };
-        let (url, away) = self.provider.begin(bound.as_ref(), anew, language).await?;
+        let (url, away) = self.provider.begin(bound.as_ref(), authenticated, language).await?;
         let browser = hex::encode(crypto::random::<16>());
         let since = Instant::now();
         let state = away.state.clone();
-        let waiting = Waiting { away, errand, number, language, browser: browser.clone(), since };
+        let waiting = Waiting { away, errand, number, language, before, browser: browser.clone(), since };
         let mut all = self.away.lock().expect("no holder panics");
-        all.retain(|_, w| w.since.elapsed() < AWAY_MAX);
-        if all.len() >= PEOPLE_MAX
-            && let Some(longest) = all.iter().min_by_key(|(_, w)| w.since).map(|(state, _)| state.clone())
+        // of one person only the newest; and of those nobody knows yet, whoever has been away for the longest makes room
+        let number = &waiting.number;
+        all.retain(|_, w| w.since.elapsed() < AWAY_MAX && (number.is_none() || w.number != *number));
+        let unknown = all.iter().filter(|(_, w)| w.number.is_none());
+        if unknown.clone().count() >= PEOPLE_MAX
+            && let Some(longest) = unknown.min_by_key(|(_, w)| w.since).map(|(state, _)| state.clone())
         {
             all.remove(&longest);
         }
         all.insert(state, waiting);
         Ok((url, browser))
+    }
+
+    /// Who came back with a code. Anybody can send made-up ones, which are taken to the provider a few at a time.
+    pub(crate) async fn finish(&self, away: Away, code: String) -> Result<Proven, OidcError> {
+        let busy = || OidcError::Provider("too many come back at once".into());
+        let _turn = self.turns.try_acquire().map_err(|_| busy())?;
+        self.provider.finish(away, code).await
     }
 
     /// Who comes back, once: with the state they went with, in the browser they went with.
@@ -172,30 +200,31 @@ impl Portal {
 }
 
 impl Served {
-    /// The citizens' door, where there is one and the ledger's rules know of providers.
+    /// The citizens' door, where there is one whose word the ledger takes: its rules know of providers, and its key is enrolled.
     pub(crate) fn portal(&self) -> Option<&Portal> {
-        let known = self.flow.chain().roster().1.protocol >= OIDC_PROTOCOL;
-        self.portal.as_ref().filter(|_| known)
+        let known = |_: &&Portal| self.flow.chain().roster().1.protocol >= OIDC_PROTOCOL;
+        self.portal.as_ref().filter(known).filter(|portal| self.flow.is_terminal(&portal.terminal.public()))
     }
 }
 
 /// Who came back, where the provider says a person whom the ledger can know: one with a resident identity number.
-pub(crate) fn person(proven: &identity::oidc::Proven) -> Option<Person> {
+pub(crate) fn person(proven: &Proven) -> Option<Person> {
     let number = proven.number.to_ascii_uppercase();
     let number = identifier::renewed(&number).unwrap_or(number);
     Some(Person { id: identifier::resident(&number).ok()?, name: proven.name.clone() })
 }
 
-/// What an identity provider said about a party, as it signed it. It names the party.
+/// What an identity provider said about a party, as it signed it. It names the party. Whether what it was said for came about, the
+/// ledger says.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct EvidenceBody {
     /// The party's role.
     role: String,
-    /// `identify` or `consent`: what it is bound to; `unused` where that did not come about.
-    of: &'static str,
-    /// What the word's `nonce` must be, computed from the ledger's record of it.
+    /// What it was said for: `identify` or `consent`.
+    of: String,
+    /// What the word's `nonce` must be: the hash of the case and the party, or of the terms, as they are on the ledger.
     bound: String,
-    /// Of `identify`: what the assertion on the ledger must have as its `nonce`, in decimal.
+    /// Of `identify`: what the assertion on the ledger that rests on it has as its `nonce`, in decimal.
     commits: String,
     /// The word: a JWT of the provider's, to be verified with its keys (RFC 7515).
     word: String,
@@ -208,33 +237,28 @@ pub(crate) async fn evidence(
     Path(id): Path<String>,
 ) -> Result<Json<Vec<EvidenceBody>>, Problem> {
     let id: CaseId = parse(&id)?;
-    let view = served.flow.case(id).ok_or(flow::CaseError::Unknown("case"))?;
-    let chain = served.flow.chain().rules().chain;
-    let found = served.flow.evidence(id).await?.into_iter().map(|e| {
-        let party = view.case.parties.iter().find(|p| p.role == e.role);
-        let who = party.map(|p| Identified { chain, case: id, role: &e.role, subject: p.subject, at_ms: 0 });
-        let identifies = who.is_some_and(|who| identify_binding(&who) == e.bound);
-        let given =
-            view.case.consents.get(&e.role).is_some_and(|(_, terms, _)| consent_binding(terms) == e.bound);
-        EvidenceBody {
-            role: e.role.to_string(),
-            of: match (identifies, given) {
-                (true, _) => "identify",
-                (false, true) => "consent",
-                (false, false) => "unused",
-            },
-            bound: e.bound.to_string(),
-            commits: if identifies { evidence_nonce(&e.word).to_string() } else { String::new() },
-            word: e.word,
-        }
+    served.flow.case(id).ok_or(flow::CaseError::Unknown("case"))?;
+    let found = served.flow.evidence(id).await?.into_iter().map(|e| EvidenceBody {
+        role: e.role.to_string(),
+        bound: e.bound.to_string(),
+        commits: if e.of == "identify" { evidence_nonce(&e.word).to_string() } else { String::new() },
+        of: e.of,
+        word: e.word,
     });
     Ok(Json(found.collect()))
+}
+
+/// Whether two names are one: letters are compared, not what stands between them.
+pub(crate) fn is_named(name: &str, other: &str) -> bool {
+    let letters = |text: &str| {
+        text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>()
+    };
+    letters(name) == letters(other)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use identity::oidc::Proven;
 
     fn proven(number: &str) -> Proven {
         let (number, name, token) = (number.to_owned(), "甲".to_owned(), String::new());
@@ -247,6 +271,9 @@ mod tests {
         assert_eq!((known.id.as_str(), known.name.as_str()), ("11010519491231002X", "甲"));
         // an old one of 15 digits is renewed
         assert_eq!(person(&proven("110105491231002")).unwrap().id, "11010519491231002X");
+        assert!(
+            is_named("欧阳·测试", "欧阳・测试") && is_named("Li Wei", "LI WEI") && !is_named("王芳", "王方")
+        );
         for wrong in ["110105194912310021", "wang", "", "91110108MA00000000"] {
             assert!(person(&proven(wrong)).is_none(), "{wrong}");
         }

@@ -16,7 +16,7 @@ const AWAY_COOKIE: &str = "tongban_away";
 const HOST_AWAY_COOKIE: &str = "__Host-tongban_away";
 /// A session ends an hour after it began, and twenty minutes after it was last used.
 const LIFETIME: Duration = Duration::from_secs(3600);
-const IDLE: Duration = Duration::from_secs(1200);
+pub(crate) const IDLE: Duration = Duration::from_secs(1200);
 const SESSIONS_MAX: usize = 10_000;
 /// What a page's script says of a request that nobody made (`assets/live.js`).
 const BY_ITSELF: &str = "x-live";
@@ -111,6 +111,16 @@ impl Sessions {
         sessions.insert(token.clone(), session);
         let cookie = format!("{}={token}; {}; HttpOnly; Max-Age=3600", self.name(), self.flags());
         HeaderValue::from_str(&cookie).expect("a cookie of hexadecimal digits")
+    }
+
+    /// What names a request's session.
+    pub(crate) fn named(&self, headers: &HeaderMap) -> Option<String> {
+        self.token_of(headers).map(ToOwned::to_owned)
+    }
+
+    /// Ends a session by its name.
+    pub(crate) fn forget(&self, token: &str) {
+        self.begun.lock().expect("no holder panics").remove(token);
     }
 
     /// The session of a request, which uses it, unless an open page asks by itself what is new.

@@ -266,6 +266,9 @@ mod tests {
             tokens.opens(token, method, route, now_ms())
         };
         assert_eq!(opens(&tokens, &made, &post, "/api/v1/cases/{id}/confirm").unwrap(), "window-3");
+        // what an identity provider said names people, and is for who answers for the case
+        let evidence = "/api/v1/cases/{id}/evidence";
+        assert_eq!(opens(&tokens, &made, &Method::GET, evidence), Err(Lack::Scope));
         for closed in
             ["/api/v1/prune", "/api/v1/officers", "/api/v1/tokens", "/api/v1/matters", "/api/v1/new"]
         {

@@ -118,6 +118,9 @@ fn arranged(config: &Config) -> (Config, Vec<(PathBuf, PathBuf)>) {
     if arranged.packages.exists() {
         put(&mut arranged.packages, "packages".into());
     }
+    if let Some(portal) = &mut arranged.portal {
+        put(&mut portal.key, "portal.key".into());
+    }
     if let Some(roster) = &mut arranged.roster {
         put(roster, "roster.json".into());
     }

@@ -90,12 +90,20 @@ struct CasePage<'a> {
     by_clerk: bool,
     appeal: String,
     outputs: Vec<(String, String)>,
+    /// What came of a way to the identity provider, where nothing did.
+    said: String,
     hint: String,
     steps: Vec<StepRow>,
     receipts: Vec<String>,
 }
 
-pub(super) async fn case(seen: Seen) -> Response {
+#[derive(Deserialize)]
+pub(super) struct Said {
+    #[serde(default)]
+    said: String,
+}
+
+pub(super) async fn case(seen: Seen, Query(Said { said }): Query<Said>) -> Response {
     let Seen { visit, view, role } = &seen;
     let t = &visit.t;
     let body = case_body(view, now_ms());
@@ -180,6 +188,7 @@ pub(super) async fn case(seen: Seen) -> Response {
         appeal: appeal.map(|x| t.pick(x).to_owned()).unwrap_or_default(),
         outputs: outputs.collect(),
         actions,
+        said: portal::SAID.iter().find(|key| **key == said).map(|key| t.get(key)).unwrap_or_default(),
         hint,
         steps: steps.collect(),
         receipts: match running {
@@ -310,7 +319,7 @@ fn actions(seen: &Seen) -> (Vec<ActionRow>, String) {
     let everybody = case.parties.iter().all(|p| given(&p.role) || !signs(&p.role));
     let hint = match role {
         _ if actions.iter().any(|a| a.main) => String::new(),
-        Some(role) if given(role) && !everybody => t.get("wait-other"),
+        Some(role) if (given(role) || !signs(role)) && !everybody => t.get("wait-other"),
         Some(role) if !may_sign(visit, view, role) && case.identified.contains_key(role) => {
             t.get("case-signed-elsewhere")
         }
@@ -410,7 +419,10 @@ fn known(seen: &Seen, role: &RoleId) -> Vec<KnownRow> {
 }
 
 pub(super) async fn sign_page(seen: Seen, Path((_, role)): Path<(String, String)>) -> Response {
-    let Some(role) = own_role(&seen, &role) else { return seen.visit.sign_in_first() };
+    let Some(role) = own_role(&seen, &role) else { return seen.visit.not_theirs() };
+    if seen.role.is_some() && !may_sign(&seen.visit, &seen.view, &role) {
+        return seen.visit.error(StatusCode::CONFLICT, "case-signed-elsewhere");
+    }
     let id = seen.view.case.id;
     match seen.visit.served.flow.consent_draft(id, &role, seen.visit.t.0) {
         Ok((text, terms)) => seen.visit.show(&SignPage {
@@ -438,6 +450,10 @@ pub(super) async fn sign(seen: Seen, Path((_, role)): Path<(String, String)>, po
         return visit.error(StatusCode::BAD_REQUEST, "error-invalid");
     };
     if seen.role.is_some() && may_sign(visit, view, &role) && !visit.demo() {
+        // nobody authenticates for what would not be taken
+        if let Err(e) = visit.served.flow.text_of(&terms) {
+            return visit.failed(&e);
+        }
         return portal::send(visit, Errand::Consent(Box::new(terms))).await;
     }
     let Some(door) = &visit.served.door else { return visit.sign_in_first() };

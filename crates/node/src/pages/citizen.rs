@@ -115,7 +115,7 @@ pub(super) async fn leave(visit: Visit, headers: HeaderMap, _: Posted) -> Respon
     info!(target: SECURITY, "somebody signed out");
     let over = visit.served.sessions.end(&headers);
     match portal::came_by(&visit) {
-        Some(_) => portal::leave(&visit, over).await,
+        Some(_) => portal::leave(visit, over),
         None => ([(header::SET_COOKIE, over)], Redirect::to("/")).into_response(),
     }
 }

@@ -23,7 +23,7 @@ use axum::{
     extract::{DefaultBodyLimit, Request},
     http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
-    response::Response,
+    response::{Redirect, Response},
     routing::{get, post},
 };
 use std::sync::Arc;
@@ -96,7 +96,7 @@ pub fn router(served: Arc<Served>) -> Router {
         .route("/office/objection", post(office::objection))
         .route("/office/budget", post(office::budget))
         .route("/signin", get(signin::page).post(signin::sign_in))
-        .route("/signin/person", post(portal::sign_in))
+        .route("/signin/person", get(|| async { Redirect::to("/signin") }).post(portal::sign_in))
         .route("/signin/back", get(portal::back))
         .route("/signin/change", get(signin::change_page).post(signin::change))
         .route("/signin/first", get(signin::invited).post(signin::take_up))

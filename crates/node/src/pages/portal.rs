@@ -1,12 +1,13 @@
 //! Citizens go to the identity provider and come back: to sign in, to be identified in a case, to agree to what they read.
 
 use super::{
+    signin::To,
     texts::Texts,
     visit::{Own, Visit},
 };
 use crate::{
     api::{SECURITY, Shared, now_ms},
-    portal::{Errand, Portal, Waiting, person},
+    portal::{Errand, Portal, Waiting, is_named, person},
     session::Who,
 };
 use askama::Template;
@@ -46,36 +47,43 @@ fn local(to: &str) -> &str {
     if plain && to.len() <= 200 { to } else { "/" }
 }
 
-/// Sends the visitor to the provider.
-pub(super) async fn send(visit: &Visit, errand: Errand) -> Response {
-    let Some(portal) = visit.served.portal() else { return visit.sign_in_first() };
-    let number = visit.citizen().map(|p| p.id.clone());
-    let chain = visit.served.flow.chain().rules().chain;
-    match portal.send(chain, errand, number, visit.t.0).await {
-        Ok((url, browser)) => {
-            let title = visit.t.pick(&portal.title).to_owned();
-            let mut response = onward(visit, visit.t.with("portal-away", &[("title", title)]), &url);
-            response.headers_mut().append(header::SET_COOKIE, visit.served.sessions.away(&browser));
-            response
-        }
-        Err(e) => failed(visit, &e),
+/// What a case's page may say of a way to the provider that came to nothing.
+pub(super) const SAID: [&str; 6] =
+    ["portal-denied", "portal-failed", "portal-silent", "portal-nameless", "portal-name", "portal-other"];
+
+/// Says that nothing came of it: on the page of the case it was about, where whoever is signed in is signed in.
+fn in_vain(visit: &Visit, case: Option<CaseId>, status: StatusCode, key: &'static str) -> Response {
+    match case {
+        Some(case) => onward(visit, visit.t.get(key), &format!("/case/{case}?said={key}")),
+        None => visit.error(status, key),
     }
 }
 
-fn failed(visit: &Visit, e: &OidcError) -> Response {
+fn failed(visit: &Visit, case: Option<CaseId>, e: &OidcError) -> Response {
     warn!(target: SECURITY, why = %e, "nobody was known from the identity provider");
     let (status, key) = match e {
         OidcError::Setting(_) | OidcError::Provider(_) => (StatusCode::BAD_GATEWAY, "portal-silent"),
         OidcError::Word(_) => (StatusCode::FORBIDDEN, "portal-failed"),
         OidcError::Claim(_) => (StatusCode::FORBIDDEN, "portal-nameless"),
     };
-    visit.error(status, key)
+    in_vain(visit, case, status, key)
 }
 
-#[derive(Deserialize)]
-pub(super) struct To {
-    #[serde(default)]
-    to: String,
+/// Sends the visitor to the provider.
+pub(super) async fn send(visit: &Visit, errand: Errand) -> Response {
+    let Some(portal) = visit.served.portal() else { return visit.sign_in_first() };
+    let number = visit.citizen().map(|p| p.id.clone());
+    let chain = visit.served.flow.chain().rules().chain;
+    let (case, before) = (errand.case(), visit.session_name.clone());
+    match portal.send(chain, errand, number, before, visit.t.0).await {
+        Ok((url, browser)) => {
+            let title = visit.t.pick(&portal.title).to_owned();
+            let mut response = onward(visit, visit.t.with("portal-away", &[("title", title)]), &url);
+            response.headers_mut().append(header::SET_COOKIE, visit.served.sessions.away(&browser));
+            response
+        }
+        Err(e) => failed(visit, case, &e),
+    }
 }
 
 pub(super) async fn sign_in(visit: Visit, Own(form): Own<To>) -> Response {
@@ -102,40 +110,51 @@ pub(super) async fn back(
         warn!(target: SECURITY, "somebody came back from the identity provider who had not gone there, or too late");
         return visit.error(StatusCode::BAD_REQUEST, "portal-stale");
     };
-    let Waiting { away, errand, number, language, .. } = waiting;
+    let Waiting { away, errand, number, before, language, .. } = waiting;
     visit.t = Texts(language);
+    let case = errand.case();
     let Some(code) = back.code.filter(|_| back.error.is_none()) else {
         // one of the standard's words; not what else the provider says
-        let why = back.error.unwrap_or_default();
-        let denied = why == "access_denied";
+        let denied = back.error.is_some_and(|why| why == "access_denied");
         warn!(target: SECURITY, denied, "somebody came back from the identity provider without its word");
-        return visit.error(StatusCode::FORBIDDEN, if denied { "portal-denied" } else { "portal-failed" });
+        let key = if denied { "portal-denied" } else { "portal-failed" };
+        return in_vain(&visit, case, StatusCode::FORBIDDEN, key);
     };
-    let proven = match portal.provider.finish(away, code).await {
+    let proven = match portal.finish(away, code).await {
         Ok(proven) => proven,
-        Err(e) => return failed(&visit, &e),
+        Err(e) => return failed(&visit, case, &e),
     };
     let Some(person) = person(&proven) else {
         warn!(target: SECURITY, "the identity provider named somebody without a resident identity number");
-        return visit.error(StatusCode::FORBIDDEN, "portal-nameless");
+        return in_vain(&visit, case, StatusCode::FORBIDDEN, "portal-nameless");
     };
-    if number.as_ref().is_some_and(|number| *number != person.id) {
-        warn!(target: SECURITY, "somebody else came back from the identity provider than went there");
-        return visit.error(StatusCode::FORBIDDEN, "portal-other");
-    }
     let mut response = match errand {
         Errand::SignIn(to) => {
             info!(target: SECURITY, level = ?proven.level, "a citizen signed in");
             let cookie = served.sessions.begin(&headers, Who::Person(person));
+            if let Some(before) = before {
+                served.sessions.forget(&before);
+            }
             let mut response = onward(&visit, visit.t.get("portal-back"), &to);
             response.headers_mut().append(header::SET_COOKIE, cookie);
             response
         }
         // nobody is identified, and nothing signed, but for whoever was signed in
-        _ if number.is_none() => return visit.sign_in_first(),
+        _ if number.as_ref() != Some(&person.id) => {
+            warn!(target: SECURITY, "somebody else came back from the identity provider than went there");
+            in_vain(&visit, case, StatusCode::FORBIDDEN, "portal-other")
+        }
         Errand::Identify(case, role, subject) => {
-            let done = identify(&visit, portal, case, &role, subject, &proven).await;
-            to_case(&visit, case, done)
+            let view = served.flow.case(case);
+            let named = view.as_ref().and_then(|view| view.case.value(&format!("{role}.name")));
+            if !named.is_some_and(|name| is_named(name, &proven.name)) {
+                // of another name than the application says: a clerk looks at the document
+                return in_vain(&visit, Some(case), StatusCode::FORBIDDEN, "portal-name");
+            }
+            match view.is_some_and(|view| view.case.identified.contains_key(&role)) {
+                true => to_case(&visit, case, Ok(())),
+                false => to_case(&visit, case, identify(&visit, portal, case, &role, subject, &proven).await),
+            }
         }
         Errand::Consent(terms) => {
             let case = terms.case;
@@ -150,7 +169,10 @@ pub(super) async fn back(
 fn to_case(visit: &Visit, case: CaseId, done: Result<(), CaseError>) -> Response {
     match done {
         Ok(()) => onward(visit, visit.t.get("portal-back"), &format!("/case/{case}")),
-        Err(e) => visit.failed(&e),
+        Err(e) => {
+            warn!(target: SECURITY, why = %e, "what a citizen confirmed was not taken");
+            visit.failed(&e)
+        }
     }
 }
 
@@ -164,7 +186,7 @@ async fn identify(
 ) -> Result<(), CaseError> {
     let chain = visit.served.flow.chain().rules().chain;
     let who = Identified { chain, case, role, subject, at_ms: now_ms() };
-    keep(visit, case, role, identify_binding(&who), proven).await?;
+    keep(visit, case, role, ("identify", identify_binding(&who)), proven).await?;
     let (assertion, signature) = portal.terminal.vouch_online(&who, proven);
     visit.served.identify(assertion, signature).await
 }
@@ -175,7 +197,8 @@ async fn consent(
     terms: ConsentTerms,
     proven: &Proven,
 ) -> Result<(), CaseError> {
-    keep(visit, terms.case, &terms.role, consent_binding(&terms), proven).await?;
+    visit.served.flow.text_of(&terms)?;
+    keep(visit, terms.case, &terms.role, ("consent", consent_binding(&terms)), proven).await?;
     let signature = portal.terminal.pad().sign(&terms.signing_bytes());
     visit.served.flow.give_consent(terms, signature).await.map(drop)
 }
@@ -184,20 +207,18 @@ async fn keep(
     visit: &Visit,
     case: CaseId,
     role: &RoleId,
-    bound: model::Digest,
+    (of, bound): (&str, model::Digest),
     proven: &Proven,
 ) -> Result<(), CaseError> {
-    let evidence = Evidence { role: role.clone(), bound, word: proven.token.clone() };
+    let evidence = Evidence { role: role.clone(), of: of.into(), bound, word: proven.token.clone() };
     visit.served.flow.keep_evidence(case, &evidence).await
 }
 
 /// Signs a citizen out at the provider too, where it has a page for that: on a public terminal the next in line is somebody else.
-pub(super) async fn leave(visit: &Visit, over: HeaderValue) -> Response {
-    let there = match visit.served.portal() {
-        Some(portal) => portal.provider.leave(&portal.home).await,
-        None => None,
-    };
-    let mut response = onward(visit, visit.t.get("portal-left"), there.as_deref().unwrap_or("/"));
+pub(super) fn leave(visit: Visit, over: HeaderValue) -> Response {
+    let visit = visit.signed_out();
+    let there = visit.served.portal().and_then(|portal| portal.provider.leave(&portal.home));
+    let mut response = onward(&visit, visit.t.get("portal-left"), there.as_deref().unwrap_or("/"));
     response.headers_mut().append(header::SET_COOKIE, over);
     response
 }

@@ -74,7 +74,7 @@ async fn enter(visit: &Visit, served: &Served, headers: &HeaderMap, officer: Off
 #[derive(Deserialize)]
 pub(super) struct To {
     #[serde(default)]
-    to: String,
+    pub(super) to: String,
 }
 
 /// The page on which people sign in, again with what was wrong.

@@ -30,6 +30,8 @@ pub(super) struct Visit {
     pub(super) t: Texts,
     session: Option<Session>,
     set_language: Option<&'static str>,
+    /// What names the session.
+    pub(super) session_name: Option<String>,
     /// The page that was asked for, to come back to.
     page: Option<String>,
 }
@@ -60,6 +62,7 @@ impl FromRequestParts<Arc<Served>> for Visit {
             served: served.clone(),
             t: Texts(asked.or(kept).unwrap_or(preferred)),
             session: served.sessions.of(&parts.headers),
+            session_name: served.sessions.named(&parts.headers),
             set_language: asked.map(Language::tag),
             page: (parts.method == Method::GET).then(|| parts.uri.path().to_owned()),
         })
@@ -74,6 +77,11 @@ impl Visit {
     /// Whether a form came from a page of the visitor's own session.
     pub(super) fn owns(&self, csrf: &str) -> bool {
         self.session.as_ref().is_some_and(|s| s.csrf == csrf)
+    }
+
+    /// The same once the session was ended.
+    pub(super) fn signed_out(self) -> Self {
+        Self { session: None, ..self }
     }
 
     /// Whether this is the demo, whose door stands open.

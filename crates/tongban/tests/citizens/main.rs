@@ -97,6 +97,8 @@ async fn provider(
 struct Consortium {
     nodes: Vec<Node>,
     bureau: Config,
+    /// The portal's key.
+    key: crypto::SigningKey,
 }
 
 async fn consortium(
@@ -111,7 +113,7 @@ async fn consortium(
     let bureau = setup::node_dir(dir, &"bureau".parse().map_err(anyhow::Error::msg)?);
     let file = bureau.join("portal.key");
     let seed = crypto::random::<32>();
-    let key = crypto::SigningKey::from_seed(suite, seed).context("a key")?.public();
+    let key = crypto::SigningKey::from_seed(suite, seed).context("a key")?;
     crypto::store_secret(&file, demo::PASSPHRASE, suite, &seed)?;
     let mut config = Config::read(&bureau.join("node.toml"))?;
     config.portal = Some(PortalSettings {
@@ -136,7 +138,7 @@ async fn consortium(
         let own = node.gateway().resources().iter();
         own.map(|resource| (node.config.department.clone(), resource.clone()))
     });
-    for round in demo::publications(resources.collect(), key, matters)? {
+    for round in demo::publications(resources.collect(), key.public(), matters)? {
         for (id, body) in round {
             let node =
                 nodes.iter().find(|n| n.config.department == id).context("a node of every department")?;
@@ -147,7 +149,7 @@ async fn consortium(
             }
         }
     }
-    Ok(Consortium { nodes, bureau: config })
+    Ok(Consortium { nodes, bureau: config, key })
 }
 
 /// The provider's two pages; after the first time it asks for the password alone.
@@ -202,12 +204,8 @@ async fn a_citizen_applies_and_signs_through_an_identity_provider() -> Result<()
     let text = browser.script("return document.body.innerText").await?;
     let text = text.as_str().context("a page")?;
     ensure!(!text.contains(&mother.id) && text.contains(&model::identifier::mask(&mother.name)), "{text}");
-    browser.click("//input[@name='me' and @value='mother']").await?;
     let form = play.form()?;
-    browser.fill("certificate", &form[&"certificate".parse().map_err(anyhow::Error::msg)?]).await?;
-    browser.fill("child", "王小禾").await?;
-    browser.click("//select[@name='settle']/option[@value='mother']").await?;
-    browser.click("//form[@id='apply']//button").await?;
+    apply(&browser, &form[&"certificate".parse().map_err(anyhow::Error::msg)?], None).await?;
 
     // identified at once, for the provider knows them; then they read, and sign by authenticating for that text
     browser.submit("//button[contains(., '签署')]").await?;
@@ -237,7 +235,11 @@ async fn a_citizen_applies_and_signs_through_an_identity_provider() -> Result<()
             payload["nonce"] == word["bound"] && payload["preferred_username"] == mother.id.as_str(),
             "{payload}"
         );
-        ensure!((of == "identify") == (word["commits"] != ""), "{word}");
+        let commits = match of {
+            "identify" => assertion_of(&consortium, &case).await?.nonce.to_string(),
+            _ => String::new(),
+        };
+        ensure!(word["commits"] == commits.as_str(), "the ledger commits to the word: {word}");
     }
     let names: Vec<String> = client.get(&format!("/api/v1/cases/{case}/receipts")).await?;
     let call = names.iter().find(|n| n.starts_with("call-")).context("a call")?;
@@ -247,9 +249,22 @@ async fn a_citizen_applies_and_signs_through_an_identity_provider() -> Result<()
             .map_err(|e| anyhow::anyhow!("{e:?}"))?;
     ensure!(facts.assurance == "oidc/substantial", "{}", facts.assurance);
 
-    nobody_acts_for_somebody_else(&browser, &case, &mut sweep).await?;
+    two_parties_sign_and_one_withdraws(&browser, &case, &play, &mut sweep).await?;
+    nobody_acts_for_somebody_else(&browser).await?;
     nobody_comes_back_who_did_not_go(&base).await?;
     sweep.done()?;
+    // the API identifies nobody on a provider's word it was not given
+    let assertion = assertion_of(&consortium, &case).await?;
+    let signature = hex::encode(consortium.key.sign(&assertion.signing_bytes()));
+    let body = json!({ "assertion": hex::encode(model::encode(&assertion)), "signature": signature });
+    let refused = client.post(&format!("/api/v1/cases/{case}/identify"), body).await.unwrap_err().to_string();
+    ensure!(refused.contains("identity provider"), "{refused}");
+    // the words go with the case
+    let erase = json!({ "who": "L. Wang", "reason": "asked for", "dry_run": false });
+    let erased = client.post(&format!("/api/v1/cases/{case}/erase"), erase).await?;
+    ensure!(erased["kept"].as_str().unwrap_or_default().is_empty(), "{erased}");
+    let evidence: Value = client.get(&format!("/api/v1/cases/{case}/evidence")).await?;
+    ensure!(evidence == json!([]), "{evidence}");
     for node in consortium.nodes {
         node.stop().await;
     }
@@ -261,25 +276,58 @@ fn base64_url(text: &str) -> Result<Vec<u8>> {
     Ok(base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(text)?)
 }
 
-async fn nobody_acts_for_somebody_else(browser: &Browser, case: &str, sweep: &mut Sweep) -> Result<()> {
-    // the mother's session: another application, and then somebody else confirms at the provider in her place
-    browser.go("/mine").await?;
-    browser.see("您的授权").await?;
+/// The assertion of a case's first party, as the ledger has it.
+async fn assertion_of(consortium: &Consortium, case: &str) -> Result<model::Assertion> {
+    let chain = consortium.nodes[0].chain();
+    for height in 1..=chain.height() {
+        for event in chain.block_events(height).await?.events {
+            match event.command.command.body {
+                model::Body::Identify(new) if new.assertion.case.to_string() == case => {
+                    return Ok(new.assertion);
+                }
+                _ => {}
+            }
+        }
+    }
+    anyhow::bail!("nobody was identified")
+}
+
+async fn apply(browser: &Browser, certificate: &str, father: Option<&Citizen>) -> Result<()> {
     browser.go("/matters/newborn/apply").await?;
     browser.click("//input[@name='me' and @value='mother']").await?;
-    browser.fill("certificate", "U11999999").await?;
+    browser.fill("certificate", certificate).await?;
     browser.fill("child", "王小麦").await?;
-    browser.click("//select[@name='settle']/option[@value='mother']").await?;
-    browser.click("//form[@id='apply']//button").await?;
-    browser.submit("//button[contains(., '签署')]").await?;
-    browser.click("//button[contains(., '用市统一身份认证确认')]").await?;
-    browser.find("//form[@id='passwordform']").await?;
-    browser.click("//a[contains(., 'Switch')]").await?;
-    authenticate(browser, OTHER, false).await?;
-    browser.see("完成认证的不是刚才登录的人").await?;
-    // nothing was signed
-    browser.my_case().await?;
-    browser.find("//button[contains(., '签署')]").await?;
+    let household = if father.is_some() { "father" } else { "mother" };
+    browser.click(&format!("//select[@name='settle']/option[@value='{household}']")).await?;
+    if let Some(father) = father {
+        browser.click("//summary[contains(., '父亲')]").await?;
+        browser.fill("name-father", &father.name).await?;
+        browser.fill("id-father", &father.id).await?;
+    }
+    browser.click("//form[@id='apply']//button[not(@type='button')]").await?;
+    browser.see("办理进度").await
+}
+
+/// Somebody else at the same machine: neither the portal nor the provider remembers anybody.
+async fn sign_in(browser: &Browser, who: (&str, &str)) -> Result<()> {
+    browser.go("/").await?;
+    browser.tools("Network.clearBrowserCookies", json!({})).await?;
+    browser.go("/signin").await?;
+    browser.click("//button[contains(., '用市统一身份认证登录')]").await?;
+    authenticate(browser, who, false).await?;
+    browser.see("今天要办什么").await
+}
+
+async fn two_parties_sign_and_one_withdraws(
+    browser: &Browser,
+    hers: &str,
+    play: &tongban::play::Play,
+    sweep: &mut Sweep,
+) -> Result<()> {
+    browser.go("/mine").await?;
+    browser.see("您的授权").await?;
+    apply(browser, "U11999999", Some(&play.people["bo"])).await?;
+    browser.see("等待另一方").await?;
     // signed out here, and led to the provider to sign out there
     browser.click("//form[@action='/leave']/button").await?;
     browser.click("//form[@id='logoutform']//*[@id='logout']").await?;
@@ -287,20 +335,48 @@ async fn nobody_acts_for_somebody_else(browser: &Browser, case: &str, sweep: &mu
     browser.go("/mine").await?;
     browser.see("请先登录").await?;
     sweep.look(browser, "signin-citizens", "/signin").await?;
-    // the other signs in, at a provider that remembers nobody, and sees nothing of hers
-    browser.tools("Network.clearBrowserCookies", json!({})).await?;
-    browser.go("/signin").await?;
-    browser.click("//button[contains(., '用市统一身份认证登录')]").await?;
-    authenticate(browser, OTHER, false).await?;
-    browser.see("今天要办什么").await?;
+    // the father signs in, and sees nothing of what is hers alone
+    sign_in(browser, OTHER).await?;
     for path in
-        [format!("/case/{case}"), format!("/case/{case}/sign/mother"), "/desk".into(), "/office".into()]
+        [format!("/case/{hers}"), format!("/case/{hers}/sign/mother"), "/desk".into(), "/office".into()]
     {
         browser.go(&path).await?;
         browser.see("您登录的账号不能查看此页").await?;
     }
-    browser.go("/mine").await?;
-    browser.see("您还没有办件").await
+    // in the case that is both's he is identified, signs, and takes it back with one click
+    browser.my_case().await?;
+    browser.click("//button[contains(., '确认身份')]").await?;
+    browser.submit("//button[contains(., '签署')]").await?;
+    browser.click("//button[contains(., '用市统一身份认证确认')]").await?;
+    authenticate(browser, OTHER, true).await?;
+    browser.see("等待另一方").await?;
+    browser.submit("//button[contains(., '撤回授权')]").await?;
+    browser.see("当事人撤回了授权").await
+}
+
+async fn nobody_acts_for_somebody_else(browser: &Browser) -> Result<()> {
+    // the mother's session; and then somebody else confirms at the provider in her place
+    sign_in(browser, MOTHER).await?;
+    apply(browser, "U11999998", None).await?;
+    browser.submit("//button[contains(., '签署')]").await?;
+    browser.click("//button[contains(., '用市统一身份认证确认')]").await?;
+    browser.find("//form[@id='passwordform']").await?;
+    browser.click("//a[contains(., 'Switch')]").await?;
+    authenticate(browser, OTHER, false).await?;
+    // said on the page of the case, where she is still signed in; nothing was signed
+    browser.see("完成认证的不是当前登录的人").await?;
+    browser.find("//button[contains(., '签署')]").await?;
+    // terms that were changed on their way are not taken to the provider
+    browser.submit("//button[contains(., '签署')]").await?;
+    browser
+        .script(
+            "const t = document.querySelector('input[name=terms]'); t.value = (t.value[0] === '0' ? '1' : '0') + t.value.slice(1)",
+        )
+        .await?;
+    browser.submit("//button[contains(., '用市统一身份认证确认')]").await?;
+    let at = browser.get("/url").await?;
+    ensure!(at.contains("/sign/mother") && at.starts_with("http://127.0.0.1"), "{at}");
+    Ok(())
 }
 
 async fn nobody_comes_back_who_did_not_go(base: &str) -> Result<()> {
