@@ -31,6 +31,11 @@ impl<S: Source> Flow<S> {
         let Evidence { role, of, bound, word } = evidence;
         let place = format!("case/{case}/evidence/{role}/{of}/{bound}/{}", evidence_nonce(word));
         self.vault.put(&place, word.as_bytes()).await?;
+        // erased meanwhile
+        if self.is_erased(case) {
+            self.vault.erase(&place).await?;
+            return Err(CaseError::Refused(Refusal::WrongState));
+        }
         Ok(())
     }
 

@@ -34,6 +34,8 @@ const ANSWER_BYTES_MAX: usize = 256 * 1024;
 const KNOWN_FOR: Duration = Duration::from_secs(3600);
 /// For how much longer where the provider does not answer just then.
 const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
+/// How long nobody waits again for one that did not answer.
+const SILENT_FOR: Duration = Duration::from_secs(30);
 /// Keys are looked up anew at most this often, whatever tokens name.
 const LOOK_AGAIN: Duration = Duration::from_secs(3);
 /// How far the provider's clock may be from this one where it says when somebody authenticated, in seconds.
@@ -171,6 +173,8 @@ pub struct Provider {
     back: RedirectUrl,
     http: Http,
     discovered: Mutex<Option<Arc<Discovered>>>,
+    /// When it was last asked about itself in vain.
+    silent: Mutex<Option<Instant>>,
 }
 
 /// Asks a provider: in time, no further than it said, and no more than fits.
@@ -256,13 +260,22 @@ impl Provider {
             .timeout(PATIENCE)
             .build()
             .map_err(|_| OidcError::Setting("no HTTP client can be made".into()))?;
-        Ok(Self { settings, issuer, back, http: Http(http), discovered: Mutex::default() })
+        Ok(Self {
+            settings,
+            issuer,
+            back,
+            http: Http(http),
+            discovered: Mutex::default(),
+            silent: Mutex::default(),
+        })
     }
 
     /// What the provider says of itself, no older than `at_most`.
     async fn discovered(&self, at_most: Duration) -> Result<Arc<Discovered>, OidcError> {
         let known = self.discovered.lock().expect("no holder panics").clone();
-        if let Some(known) = known.filter(|k| k.at.elapsed() < at_most) {
+        let silent = *self.silent.lock().expect("no holder panics");
+        let asked_in_vain = silent.is_some_and(|at| at.elapsed() < SILENT_FOR);
+        if let Some(known) = known.filter(|k| k.at.elapsed() < at_most || asked_in_vain) {
             return Ok(known);
         }
         let kept = self.discovered.lock().expect("no holder panics").clone();
@@ -271,7 +284,11 @@ impl Provider {
                 *self.discovered.lock().expect("no holder panics") = Some(found.clone());
                 Ok(found)
             }
-            Err(e) => kept.filter(|k| k.at.elapsed() < KEPT_FOR).ok_or(e),
+            Err(e) => {
+                let kept = kept.filter(|k| k.at.elapsed() < KEPT_FOR).ok_or(e)?;
+                *self.silent.lock().expect("no holder panics") = Some(Instant::now());
+                Ok(kept)
+            }
         }
     }
 

@@ -1,5 +1,5 @@
 //! The citizens' door outside the demo: they authenticate before an identity provider of the city's, and this node's portal is the
-//! terminal that vouches for them and signs for them, each time on the provider's word about exactly that.
+//! terminal that vouches for them and signs their consents, each time on the provider's word about exactly that.
 
 use crate::api::{Problem, Served, Shared, parse};
 use axum::{Json, extract::Path, extract::State};
@@ -26,8 +26,10 @@ use utoipa::ToSchema;
 const AWAY_MAX: Duration = Duration::from_secs(600);
 /// How many who are not signed in may be away at once.
 const PEOPLE_MAX: usize = 10_000;
-/// How many codes are taken to the provider at once.
-const TURNS: usize = 32;
+/// How many codes are taken to the provider at once, and as many again of people who are signed in.
+const TURNS: usize = 16;
+/// How long somebody waits for their turn.
+const TURN_MAX: Duration = Duration::from_secs(20);
 
 /// `[portal]` of `node.toml`: the identity provider citizens sign in with (docs/operations.md, *Citizens*).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,7 +115,7 @@ pub struct Portal {
     /// The portal's own first page.
     pub(crate) home: String,
     away: Mutex<HashMap<String, Waiting>>,
-    turns: Semaphore,
+    turns: [Semaphore; 2],
 }
 
 impl Portal {
@@ -144,7 +146,7 @@ impl Portal {
             title: settings.title.clone(),
             home,
             away: Mutex::default(),
-            turns: Semaphore::new(TURNS),
+            turns: [Semaphore::new(TURNS), Semaphore::new(TURNS)],
         })
     }
 
@@ -185,10 +187,12 @@ impl Portal {
         Ok((url, browser))
     }
 
-    /// Who came back with a code. Anybody can send made-up ones, which are taken to the provider a few at a time.
-    pub(crate) async fn finish(&self, away: Away, code: String) -> Result<Proven, OidcError> {
+    /// Who came back with a code. Anybody can send made-up ones: they are taken to the provider a few at a time, and those of people who
+    /// are signed in do not wait for the others.
+    pub(crate) async fn finish(&self, away: Away, code: String, known: bool) -> Result<Proven, OidcError> {
         let busy = || OidcError::Provider("too many come back at once".into());
-        let _turn = self.turns.try_acquire().map_err(|_| busy())?;
+        let turn = self.turns[usize::from(known)].acquire();
+        let _turn = tokio::time::timeout(TURN_MAX, turn).await.ok().and_then(Result::ok).ok_or_else(busy)?;
         self.provider.finish(away, code).await
     }
 

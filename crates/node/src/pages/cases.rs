@@ -104,7 +104,7 @@ pub(super) struct Said {
 }
 
 pub(super) async fn case(seen: Seen, Query(Said { said }): Query<Said>) -> Response {
-    let Seen { visit, view, role } = &seen;
+    let Seen { visit, view, .. } = &seen;
     let t = &visit.t;
     let body = case_body(view, now_ms());
     // those of a repeated role whom this case does not have are no news, nor what would undo what stands
@@ -140,7 +140,7 @@ pub(super) async fn case(seen: Seen, Query(Said { said }): Query<Said>) -> Respo
             t.with("case-erased", &[("day", flow::local_minute(at_ms))])
         }
         // why another party's case rests is that party's business
-        Some(settled) if !view.concerns(role.as_ref(), settled) => t.get("reason-other-party"),
+        Some(settled) if !seen.any(|role| view.concerns(role, settled)) => t.get("reason-other-party"),
         Some(settled) => match view.rule(settled) {
             Some(rule) => {
                 let departments: Vec<_> =
@@ -166,13 +166,13 @@ pub(super) async fn case(seen: Seen, Query(Said { said }): Query<Said>) -> Respo
     // of a case that ended before its pivot, what an act had given is undone
     let done = |s: &flow::case::Settled| matches!(s.outcome, CaseOutcome::Closed | CaseOutcome::ClosedPartly);
     let outputs = view.package.outputs.iter().filter(|_| settled.is_some_and(done));
-    let outputs =
-        outputs.filter_map(|o| Some((t.pick(&o.title).to_owned(), view.output(role.as_ref(), &o.from)?)));
+    let outputs = outputs
+        .filter_map(|o| Some((t.pick(&o.title).to_owned(), seen.find(|role| view.output(role, &o.from))?)));
     let parked = settled.filter(|s| s.outcome == CaseOutcome::Parked);
     let receipts = visit.served.flow.receipt_names(view.case.id);
     visit.show(&CasePage {
         v: visit,
-        at: if role.is_some() { "home" } else { "desk" },
+        at: if seen.by_clerk() { "desk" } else { "home" },
         id: view.case.id.to_string(),
         short: view.case.id.short(),
         matter: t.pick(&view.package.title).to_owned(),
@@ -182,9 +182,9 @@ pub(super) async fn case(seen: Seen, Query(Said { said }): Query<Said>) -> Respo
         reason,
         next: if running { String::new() } else { t.or(&format!("next-{}", body.outcome), "error-other") },
         until: parked.map(|s| flow::local_minute(s.at_ms + PARKED_FOR_MS)).unwrap_or_default(),
-        may_refuse: role.is_none() && view.case.may_refuse(&view.package),
-        may_pass: role.is_none() && view.case.may_pass(&view.package).is_some(),
-        by_clerk: role.is_none(),
+        may_refuse: seen.by_clerk() && view.case.may_refuse(&view.package),
+        may_pass: seen.by_clerk() && view.case.may_pass(&view.package).is_some(),
+        by_clerk: seen.by_clerk(),
         appeal: appeal.map(|x| t.pick(x).to_owned()).unwrap_or_default(),
         outputs: outputs.collect(),
         actions,
@@ -193,7 +193,9 @@ pub(super) async fn case(seen: Seen, Query(Said { said }): Query<Said>) -> Respo
         steps: steps.collect(),
         receipts: match running {
             true => vec![],
-            false => receipts.into_iter().filter(|r| view.may_see_receipt(role.as_ref(), r)).collect(),
+            false => {
+                receipts.into_iter().filter(|r| seen.any(|role| view.may_see_receipt(role, r))).collect()
+            }
         },
         outcome: body.outcome,
     })
@@ -220,7 +222,7 @@ fn may_sign(visit: &Visit, view: &CaseView, role: &RoleId) -> bool {
 
 /// What the visitor can do in a case now, and what they wait for otherwise.
 fn actions(seen: &Seen) -> (Vec<ActionRow>, String) {
-    let Seen { visit, view, role } = seen;
+    let Seen { visit, view, roles } = seen;
     let (case, t) = (&view.case, &visit.t);
     let mut actions = Vec::new();
     let mut action = |what: &str, method, label: String, main| {
@@ -231,6 +233,15 @@ fn actions(seen: &Seen) -> (Vec<ActionRow>, String) {
         case.consents
             .get(role)
             .is_some_and(|(_, terms, withdrawn)| withdrawn.is_none() && terms.expires_ms > now)
+    };
+    let title_of = |role: &RoleId| {
+        let named = view.package.parties.iter().find(|p| p.id == *role);
+        named.map(|p| t.pick(&p.title)).unwrap_or_default()
+    };
+    // of somebody with several roles each is said
+    let label_of = |role: &RoleId, key: &str| match roles.len() {
+        2.. => format!("{} – {}", t.get(key), title_of(role)),
+        _ => t.get(key),
     };
     let before_pivot = !case.is_past(&view.package);
     // a consent somebody is still told of changes under can be withdrawn whatever became of the case
@@ -247,24 +258,27 @@ fn actions(seen: &Seen) -> (Vec<ActionRow>, String) {
     let may_withdraw = |role: &RoleId| given(role) && (before_pivot || told(role));
     if let Some(settled) = &case.settled {
         // a consent that ran out while the case rested is given again first
-        let ran_out = role.as_ref().filter(|r| case.consents.contains_key(r) && !given(r));
-        let ran_out = ran_out.filter(|role| may_sign(visit, view, role));
-        if let Some(role) = ran_out.filter(|_| !settled.outcome.is_final()) {
-            action(&format!("sign/{role}"), "get", t.get("case-sign"), true);
-            return (actions, String::new());
+        let ran_out = roles.iter().find(|r| {
+            !settled.outcome.is_final()
+                && case.consents.contains_key(*r)
+                && !given(r)
+                && may_sign(visit, view, r)
+        });
+        if let Some(role) = ran_out {
+            action(&format!("sign/{role}"), "get", label_of(role, "case-sign"), true);
         }
-        let resume = match (settled.outcome, role) {
-            (CaseOutcome::Parked, Some(role)) => view.concerns(Some(role), settled),
-            (outcome, None) => !outcome.is_final(),
+        let resume = match (settled.outcome, seen.by_clerk()) {
+            (CaseOutcome::Parked, false) => seen.any(|role| view.concerns(role, settled)),
+            (outcome, true) => !outcome.is_final(),
             _ => false,
         };
-        if resume && case.may_resume(&view.package) {
+        if resume && ran_out.is_none() && case.may_resume(&view.package) {
             action("resume", "post", t.get("case-resume"), true);
         }
-        if let Some(role) = role.as_ref().filter(|r| {
+        for role in roles.iter().filter(|r| {
             may_withdraw(r) && may_sign(visit, view, r) && (!settled.outcome.is_final() || told(r))
         }) {
-            action(&format!("withdraw/{role}"), "post", t.get("case-withdraw"), false);
+            action(&format!("withdraw/{role}"), "post", label_of(role, "case-withdraw"), false);
         }
         return (actions, String::new());
     }
@@ -274,60 +288,61 @@ fn actions(seen: &Seen) -> (Vec<ActionRow>, String) {
     };
     let ready_to_sign = |role: &RoleId| sign_of(role).is_some_and(|s| is_due(s, &standing));
     let signs = |role: &RoleId| sign_of(role).is_some_and(|s| standing[&s.id] != StepState::Skipped);
-    match role {
-        Some(role) => {
-            if !case.identified.contains_key(role) {
-                action(&format!("identify/{role}"), "post", t.get("case-identify"), true);
-                if face::may(seen, role) {
-                    action(&format!("face/{role}"), "get", t.get("case-face"), false);
-                }
-            } else if !given(role) && ready_to_sign(role) && may_sign(visit, view, role) {
-                action(&format!("sign/{role}"), "get", t.get("case-sign"), true);
+    for role in roles {
+        if !case.identified.contains_key(role) {
+            action(&format!("identify/{role}"), "post", label_of(role, "case-identify"), true);
+            if face::may(seen, role) {
+                action(&format!("face/{role}"), "get", label_of(role, "case-face"), false);
             }
-            if may_withdraw(role) && may_sign(visit, view, role) {
-                action(&format!("withdraw/{role}"), "post", t.get("case-withdraw"), false);
-            }
+        } else if !given(role) && ready_to_sign(role) && may_sign(visit, view, role) {
+            action(&format!("sign/{role}"), "get", label_of(role, "case-sign"), true);
         }
-        None => {
-            if view.unconfirmed.is_some() {
-                action("confirm", "post", t.get("case-confirm"), true);
-            }
-            for party in &case.parties {
-                let named = view.package.parties.iter().find(|p| p.id == party.role);
-                let title = named.map(|p| t.pick(&p.title)).unwrap_or_default();
-                if !case.identified.contains_key(&party.role) {
-                    // beside the demo's, a terminal of the department vouches over the API
-                    if !visit.demo() {
-                        continue;
-                    }
-                    let label = format!("{} – {title}", t.get("case-counter-identify"));
-                    action(&format!("identify/{}", party.role), "post", label, true);
-                    if face::may(seen, &party.role) {
-                        let label = format!("{} – {title}", t.get("case-face"));
-                        action(&format!("face/{}", party.role), "get", label, false);
-                    }
-                } else if !given(&party.role)
-                    && ready_to_sign(&party.role)
-                    && signs_on_pad(visit, view, &party.role)
-                {
-                    let label = format!("{} – {title}", t.get("case-counter-sign"));
-                    action(&format!("sign/{}", party.role), "get", label, true);
+        if may_withdraw(role) && may_sign(visit, view, role) {
+            action(&format!("withdraw/{role}"), "post", label_of(role, "case-withdraw"), false);
+        }
+    }
+    if seen.by_clerk() {
+        if view.unconfirmed.is_some() {
+            action("confirm", "post", t.get("case-confirm"), true);
+        }
+        for party in &case.parties {
+            let title = title_of(&party.role);
+            if !case.identified.contains_key(&party.role) {
+                // beside the demo's, a terminal of the department vouches over the API
+                if !visit.demo() {
+                    continue;
                 }
+                let label = format!("{} – {title}", t.get("case-counter-identify"));
+                action(&format!("identify/{}", party.role), "post", label, true);
+                if face::may(seen, &party.role) {
+                    let label = format!("{} – {title}", t.get("case-face"));
+                    action(&format!("face/{}", party.role), "get", label, false);
+                }
+            } else if !given(&party.role)
+                && ready_to_sign(&party.role)
+                && signs_on_pad(visit, view, &party.role)
+            {
+                let label = format!("{} – {title}", t.get("case-counter-sign"));
+                action(&format!("sign/{}", party.role), "get", label, true);
             }
         }
     }
     let everybody = case.parties.iter().all(|p| given(&p.role) || !signs(&p.role));
-    let hint = match role {
-        _ if actions.iter().any(|a| a.main) => String::new(),
-        Some(role) if (given(role) || !signs(role)) && !everybody => t.get("wait-other"),
-        Some(role) if !may_sign(visit, view, role) && case.identified.contains_key(role) => {
-            t.get("case-signed-elsewhere")
-        }
-        Some(role) if case.identified.contains_key(role) && case.identified.len() < case.parties.len() => {
-            t.get("wait-other")
-        }
-        None if case.identified.len() < case.parties.len() => t.get("wait-terminal"),
-        _ => t.get("working"),
+    let unidentified = case.identified.len() < case.parties.len();
+    let is_elsewheres = |role: &RoleId| {
+        case.identified.contains_key(role) && !may_sign(visit, view, role) && !given(role) && signs(role)
+    };
+    let hint_of = |role: Option<&RoleId>| match role {
+        Some(_) if roles.iter().any(&is_elsewheres) => Some("case-signed-elsewhere"),
+        Some(role) if (given(role) || !signs(role)) && !everybody => Some("wait-other"),
+        Some(role) if !case.identified.contains_key(role) => None,
+        Some(_) if unidentified => Some("wait-other"),
+        None if unidentified => Some("wait-terminal"),
+        _ => None,
+    };
+    let hint = match actions.iter().any(|a| a.main) {
+        true => String::new(),
+        false => t.get(seen.find(hint_of).unwrap_or("working")),
     };
     (actions, hint)
 }
@@ -343,7 +358,7 @@ fn done(seen: &Seen, result: Result<(), CaseError>) -> Response {
 /// The role named in the address, where it is the visitor's own, or a clerk takes it in hand.
 pub(super) fn own_role(seen: &Seen, role: &str) -> Option<RoleId> {
     let role: RoleId = role.parse().ok()?;
-    seen.role.as_ref().is_none_or(|mine| *mine == role).then_some(role)
+    (seen.by_clerk() || seen.roles.contains(&role)).then_some(role)
 }
 
 pub(super) async fn identify(seen: Seen, Path((_, role)): Path<(String, String)>, _: Posted) -> Response {
@@ -351,10 +366,10 @@ pub(super) async fn identify(seen: Seen, Path((_, role)): Path<(String, String)>
     if seen.view.case.identified.contains_key(&role) {
         return done(&seen, Ok(()));
     }
-    if seen.role.is_some() && portal::came_by(&seen.visit).is_some() {
+    if !seen.by_clerk() && portal::came_by(&seen.visit).is_some() {
         return identify_at_provider(&seen.visit, seen.view.case.id, role).await;
     }
-    let device = seen.role.as_ref().and(seen.visit.citizen()).map(|p| p.id.as_str());
+    let device = seen.visit.citizen().filter(|_| !seen.by_clerk()).map(|p| p.id.as_str());
     let vouched = vouch(&seen.visit, seen.view.case.id, &role, device).await;
     done(&seen, vouched)
 }
@@ -383,9 +398,9 @@ struct SignPage<'a> {
 /// What was read under the party's own access, to be checked by them before they sign. A clerk sees it masked.
 fn known(seen: &Seen, role: &RoleId) -> Vec<KnownRow> {
     let Seen { visit, view, .. } = seen;
-    let shown = |value: &str| match seen.role {
-        Some(_) => visit.t.value(value),
-        None => identifier::mask(value),
+    let shown = |value: &str| match seen.by_clerk() {
+        false => visit.t.value(value),
+        true => identifier::mask(value),
     };
     let own = |s: &&flow::Step| s.party.as_ref() == Some(role) && matches!(s.basis, Some(Basis::SelfAccess));
     let mut rows: Vec<_> = view
@@ -420,7 +435,7 @@ fn known(seen: &Seen, role: &RoleId) -> Vec<KnownRow> {
 
 pub(super) async fn sign_page(seen: Seen, Path((_, role)): Path<(String, String)>) -> Response {
     let Some(role) = own_role(&seen, &role) else { return seen.visit.not_theirs() };
-    if seen.role.is_some() && !may_sign(&seen.visit, &seen.view, &role) {
+    if !seen.by_clerk() && !may_sign(&seen.visit, &seen.view, &role) {
         return seen.visit.error(StatusCode::CONFLICT, "case-signed-elsewhere");
     }
     let id = seen.view.case.id;
@@ -429,8 +444,10 @@ pub(super) async fn sign_page(seen: Seen, Path((_, role)): Path<(String, String)
             v: &seen.visit,
             at: "home",
             known: known(&seen, &role),
-            provider: match seen.role.as_ref().and(seen.visit.served.portal()) {
-                Some(portal) if !seen.visit.demo() => seen.visit.t.pick(&portal.title).to_owned(),
+            provider: match seen.visit.served.portal() {
+                Some(portal) if !seen.by_clerk() && !seen.visit.demo() => {
+                    seen.visit.t.pick(&portal.title).to_owned()
+                }
                 _ => String::new(),
             },
             id: id.to_string(),
@@ -449,8 +466,12 @@ pub(super) async fn sign(seen: Seen, Path((_, role)): Path<(String, String)>, po
     let Some(terms) = terms.filter(|t| t.case == view.case.id && t.role == role) else {
         return visit.error(StatusCode::BAD_REQUEST, "error-invalid");
     };
-    if seen.role.is_some() && may_sign(visit, view, &role) && !visit.demo() {
+    if !seen.by_clerk() && may_sign(visit, view, &role) && !visit.demo() {
         // nobody authenticates for what would not be taken
+        let sign = format!("/sign/{role}");
+        if terms.expires_ms <= now_ms() || !actions(&seen).0.iter().any(|a| a.url.ends_with(&sign)) {
+            return visit.error(StatusCode::CONFLICT, "error-changed");
+        }
         if let Err(e) = visit.served.flow.text_of(&terms) {
             return visit.failed(&e);
         }
@@ -458,7 +479,7 @@ pub(super) async fn sign(seen: Seen, Path((_, role)): Path<(String, String)>, po
     }
     let Some(door) = &visit.served.door else { return visit.sign_in_first() };
     // a citizen signs for themselves; a clerk only takes signatures that are given on the counter's pad
-    if seen.role.is_none() && !signs_on_pad(visit, view, &role) {
+    if seen.by_clerk() && !signs_on_pad(visit, view, &role) {
         return visit.sign_in_first();
     }
     let signature = sign_as(view, door, &role, &terms.signing_bytes());
@@ -478,10 +499,11 @@ fn sign_as(view: &CaseView, door: &DemoDoor, role: &RoleId, message: &[u8]) -> [
 
 pub(super) async fn withdraw(seen: Seen, Path((_, role)): Path<(String, String)>, _: Posted) -> Response {
     let Seen { visit, view, .. } = &seen;
-    let Some(mine) = seen.role.as_ref().filter(|mine| may_sign(visit, view, mine)) else {
+    let mine = seen.roles.iter().find(|mine| mine.as_str() == role);
+    let Some(mine) = mine.filter(|mine| may_sign(visit, view, mine)) else {
         return visit.sign_in_first();
     };
-    let Some((consent, ..)) = view.case.consents.get(mine).filter(|_| mine.as_str() == role) else {
+    let Some((consent, ..)) = view.case.consents.get(mine) else {
         return visit.sign_in_first();
     };
     let consent = ConsentId(consent.0);
@@ -504,7 +526,7 @@ fn clerk_acts<'a>(seen: &'a Seen, what: &'static str) -> &'a str {
 }
 
 pub(super) async fn confirm(seen: Seen, _: Posted) -> Response {
-    if seen.role.is_some() {
+    if !seen.by_clerk() {
         return seen.visit.sign_in_first();
     }
     let confirmed = seen
@@ -521,14 +543,19 @@ pub(super) async fn resume(seen: Seen, _: Posted) -> Response {
     if !may {
         return seen.visit.error(StatusCode::CONFLICT, "error-changed");
     }
-    let who = seen.role.as_ref().map_or_else(|| clerk_acts(&seen, "resume a case"), |role| role.as_str());
+    let settled = seen.view.case.settled.as_ref();
+    let concerned = |role: &&RoleId| settled.is_some_and(|settled| seen.view.concerns(Some(role), settled));
+    let who = match seen.roles.iter().find(concerned) {
+        Some(role) => role.as_str(),
+        None => clerk_acts(&seen, "resume a case"),
+    };
     let resumed = seen.visit.served.flow.resume_case(seen.view.case.id, who, "asked on the page").await;
     done(&seen, resumed)
 }
 
 /// The reason a clerk gives, of a form only clerks may send.
 fn reason_of<'a>(seen: &Seen, posted: &'a Posted) -> Result<&'a str, Box<Response>> {
-    if seen.role.is_some() {
+    if !seen.by_clerk() {
         return Err(Box::new(seen.visit.sign_in_first()));
     }
     let reason = posted.get("reason").trim();
@@ -570,7 +597,7 @@ pub(super) async fn pass(seen: Seen, posted: Posted) -> Response {
 }
 
 pub(super) async fn receipt(seen: Seen, Path((_, name)): Path<(String, String)>) -> Response {
-    if !seen.view.may_see_receipt(seen.role.as_ref(), &name) {
+    if !seen.any(|role| seen.view.may_see_receipt(role, &name)) {
         return seen.visit.failed(&CaseError::Unknown("receipt"));
     }
     match seen.visit.served.flow.receipt(seen.view.case.id, &name).await {
@@ -638,7 +665,7 @@ pub(super) async fn desk(visit: Visit, Query(find): Query<Find>) -> Response {
         let is_over = settled.is_some_and(|s| s.outcome.is_final());
         // a parked case waits for its applicant first
         let parked = settled.is_some_and(|s| s.outcome == CaseOutcome::Parked);
-        let seen = Seen { visit, view, role: None };
+        let seen = Seen { visit, view, roles: vec![] };
         let (actions, hint) = actions(&seen);
         visit = seen.visit;
         let row = DeskRow {

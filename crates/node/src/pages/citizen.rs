@@ -2,7 +2,7 @@
 
 use super::{
     portal,
-    visit::{Posted, Visit, role_in},
+    visit::{Posted, Visit, roles_in},
 };
 use crate::subscriptions::standing;
 use crate::{
@@ -160,16 +160,20 @@ pub(super) async fn mine(visit: Visit) -> Response {
     let (mut rows, mut cases, mut told) = (Vec::new(), Vec::new(), Vec::new());
     for id in flow.case_ids() {
         let Some(view) = flow.case(id) else { continue };
-        let Some(role) = role_in(&view, citizen) else { continue };
+        let roles = roles_in(&view, citizen);
+        if roles.is_empty() {
+            continue;
+        }
+        let is_mine = |s: &&Step| s.party.as_ref().is_some_and(|party| roles.contains(party));
         cases.push((id.to_string(), id.short()));
         let earlier = view.case.earlier.calls.iter().map(|(step, call)| (step, call));
         for (step_id, call) in earlier.chain(&view.case.calls) {
-            let step = view.package.step(step_id).filter(|s| s.party.as_ref() == Some(&role));
+            let step = view.package.step(step_id).filter(is_mine);
             if let Some((step, what)) = step.and_then(|s| Some((s, s.what.as_ref()?))) {
                 rows.push(use_row(&visit, &view, step, what, call.attempt));
             }
         }
-        let of_role = |id: &StepId| view.package.step(id).filter(|s| s.party.as_ref() == Some(&role));
+        let of_role = |id: &StepId| view.package.step(id).filter(is_mine);
         for delivery in &view.case.deliveries {
             if let Some((step, what)) = of_role(&delivery.step).and_then(|s| Some((s, s.what.as_ref()?))) {
                 rows.push(use_row(&visit, &view, step, what, delivery.call.attempt));

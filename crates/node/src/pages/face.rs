@@ -70,7 +70,7 @@ pub(super) async fn page(seen: Seen, Path((_, role)): Path<(String, String)>) ->
             );
             seen.visit.show(&FacePage {
                 v: &seen.visit,
-                at: if seen.role.is_some() { "home" } else { "desk" },
+                at: if seen.by_clerk() { "desk" } else { "home" },
                 id: seen.view.case.id.to_string(),
                 role: role.to_string(),
                 left: booth.attempts_left(&asked),

@@ -39,7 +39,7 @@ struct ObjectPage<'a> {
 fn own(seen: &Seen, step: &str) -> Option<(StepId, CallId)> {
     let id: StepId = step.parse().ok()?;
     let declared = seen.view.package.step(&id)?;
-    if seen.role.is_some() && declared.party != seen.role {
+    if !seen.by_clerk() && !declared.party.as_ref().is_some_and(|party| seen.roles.contains(party)) {
         return None;
     }
     Some((id.clone(), seen.visit.served.flow.answered_call(seen.view.case.id, &id)?))

@@ -48,8 +48,15 @@ fn local(to: &str) -> &str {
 }
 
 /// What a case's page may say of a way to the provider that came to nothing.
-pub(super) const SAID: [&str; 6] =
-    ["portal-denied", "portal-failed", "portal-silent", "portal-nameless", "portal-name", "portal-other"];
+pub(super) const SAID: [&str; 7] = [
+    "portal-denied",
+    "portal-failed",
+    "portal-silent",
+    "portal-nameless",
+    "portal-name",
+    "portal-other",
+    "portal-changed",
+];
 
 /// Says that nothing came of it: on the page of the case it was about, where whoever is signed in is signed in.
 fn in_vain(visit: &Visit, case: Option<CaseId>, status: StatusCode, key: &'static str) -> Response {
@@ -120,7 +127,7 @@ pub(super) async fn back(
         let key = if denied { "portal-denied" } else { "portal-failed" };
         return in_vain(&visit, case, StatusCode::FORBIDDEN, key);
     };
-    let proven = match portal.finish(away, code).await {
+    let proven = match portal.finish(away, code, number.is_some()).await {
         Ok(proven) => proven,
         Err(e) => return failed(&visit, case, &e),
     };
@@ -171,7 +178,7 @@ fn to_case(visit: &Visit, case: CaseId, done: Result<(), CaseError>) -> Response
         Ok(()) => onward(visit, visit.t.get("portal-back"), &format!("/case/{case}")),
         Err(e) => {
             warn!(target: SECURITY, why = %e, "what a citizen confirmed was not taken");
-            visit.failed(&e)
+            in_vain(visit, Some(case), StatusCode::CONFLICT, "portal-changed")
         }
     }
 }

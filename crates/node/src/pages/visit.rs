@@ -224,17 +224,34 @@ struct ErrorPage<'a> {
     to: String,
 }
 
-/// A case the visitor may see, by the `{id}` of the path; and their role in it, or none for a clerk.
+/// A case the visitor may see, by the `{id}` of the path; and their roles in it, or none for a clerk.
 pub(super) struct Seen {
     pub(super) visit: Visit,
     pub(super) view: CaseView,
-    pub(super) role: Option<RoleId>,
+    pub(super) roles: Vec<RoleId>,
 }
 
-/// The role a citizen has in a case, where they have one.
-pub(super) fn role_in(view: &CaseView, citizen: &Person) -> Option<RoleId> {
+impl Seen {
+    /// Whether a clerk looks at it.
+    pub(super) fn by_clerk(&self) -> bool {
+        self.roles.is_empty()
+    }
+
+    /// What is found for one of the visitor's roles, or for a clerk.
+    pub(super) fn find<T>(&self, of: impl Fn(Option<&RoleId>) -> Option<T>) -> Option<T> {
+        if self.by_clerk() { of(None) } else { self.roles.iter().find_map(|role| of(Some(role))) }
+    }
+
+    /// Whether it is so for one of the visitor's roles, or for a clerk.
+    pub(super) fn any(&self, of: impl Fn(Option<&RoleId>) -> bool) -> bool {
+        self.find(|role| of(role).then_some(())).is_some()
+    }
+}
+
+/// The roles a citizen has in a case.
+pub(super) fn roles_in(view: &CaseView, citizen: &Person) -> Vec<RoleId> {
     let has = |p: &&Party| view.case.value(&format!("{}.id", p.role)) == Some(&citizen.id);
-    view.case.parties.iter().find(has).map(|p| p.role.clone())
+    view.case.parties.iter().filter(has).map(|p| p.role.clone()).collect()
 }
 
 impl FromRequestParts<Arc<Served>> for Seen {
@@ -245,13 +262,13 @@ impl FromRequestParts<Arc<Served>> for Seen {
         let path = parts.extract::<Path<HashMap<String, String>>>().await;
         let id = path.ok().and_then(|Path(path)| path.get("id")?.parse().ok());
         let Some(view) = id.and_then(|id| served.flow.case(id)) else { return Err(visit.not_theirs()) };
-        let role = visit.citizen().and_then(|p| role_in(&view, p));
-        if role.is_none() && !visit.is_clerk() {
+        let roles = visit.citizen().map(|p| roles_in(&view, p)).unwrap_or_default();
+        if roles.is_empty() && !visit.is_clerk() {
             let session = if visit.session.is_some() { "another" } else { "missing" };
             warn!(target: SECURITY, session, "a case was not shown: it is none of the visitor's");
             return Err(visit.not_theirs());
         }
-        Ok(Self { visit, view, role })
+        Ok(Self { visit, view, roles })
     }
 }
 

@@ -250,7 +250,7 @@ async fn a_citizen_applies_and_signs_through_an_identity_provider() -> Result<()
     ensure!(facts.assurance == "oidc/substantial", "{}", facts.assurance);
 
     two_parties_sign_and_one_withdraws(&browser, &case, &play, &mut sweep).await?;
-    nobody_acts_for_somebody_else(&browser).await?;
+    nobody_acts_for_somebody_else(&browser, mother).await?;
     nobody_comes_back_who_did_not_go(&base).await?;
     sweep.done()?;
     // the API identifies nobody on a provider's word it was not given
@@ -354,11 +354,14 @@ async fn two_parties_sign_and_one_withdraws(
     browser.see("当事人撤回了授权").await
 }
 
-async fn nobody_acts_for_somebody_else(browser: &Browser) -> Result<()> {
+async fn nobody_acts_for_somebody_else(browser: &Browser, mother: &Citizen) -> Result<()> {
     // the mother's session; and then somebody else confirms at the provider in her place
     sign_in(browser, MOTHER).await?;
-    apply(browser, "U11999998", None).await?;
-    browser.submit("//button[contains(., '签署')]").await?;
+    // who has two roles is identified in each, and signs in each
+    apply(browser, "U11999998", Some(mother)).await?;
+    browser.click("//button[contains(., '确认身份 – 父亲')]").await?;
+    browser.find("//button[contains(., '签署 – 父亲')]").await?;
+    browser.submit("//button[contains(., '签署 – 母亲')]").await?;
     browser.click("//button[contains(., '用市统一身份认证确认')]").await?;
     browser.find("//form[@id='passwordform']").await?;
     browser.click("//a[contains(., 'Switch')]").await?;

@@ -425,6 +425,6 @@ impl Browser {
         let href = self.get(&format!("/element/{link}/attribute/href")).await?;
         self.enter(2).await?;
         self.go(href.trim_start_matches(&self.base)).await?;
-        self.see("请先选择身份").await
+        self.see("您登录的账号不能查看此页").await
     }
 }
