@@ -155,7 +155,8 @@ pub(super) async fn back(
             let view = served.flow.case(case);
             let named = view.as_ref().and_then(|view| view.case.value(&format!("{role}.name")));
             if !named.is_some_and(|name| is_named(name, &proven.name)) {
-                // of another name than the application says: a clerk looks at the document
+                // a clerk looks at the document
+                warn!(target: SECURITY, "nobody was identified: the provider says another name than the application");
                 return in_vain(&visit, Some(case), StatusCode::FORBIDDEN, "portal-name");
             }
             match view.is_some_and(|view| view.case.identified.contains_key(&role)) {
